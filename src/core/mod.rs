@@ -1,0 +1,16 @@
+//! Pure heart: values in, values out. No tokio, no files, no clock.
+
+pub mod export;
+pub mod lineage;
+pub mod recipe;
+
+#[cfg(feature = "server")]
+pub mod decide;
+#[cfg(feature = "server")]
+pub mod frame;
+#[cfg(feature = "server")]
+pub mod preprocess;
+#[cfg(feature = "server")]
+pub mod quality;
+#[cfg(feature = "server")]
+pub mod simulate;

@@ -1,0 +1,17 @@
+//! One word per idea, parsed once at the edge and trusted afterwards.
+
+mod digest;
+mod ids;
+mod pixel_format;
+mod score;
+mod time;
+mod verdict;
+
+pub use digest::{Blake3Digest, DigestError, Sha256Digest};
+pub use ids::{
+    CameraId, EntryIndex, FrameId, FrameKey, IdError, LineId, LotId, ProductId, RecipeRef, Serial, StationId,
+};
+pub use pixel_format::{PixelFormat, UnknownPixelFormat};
+pub use score::{Score, ScoreError};
+pub use time::{Instant, TimeError};
+pub use verdict::Verdict;
