@@ -1,1 +1,6 @@
-//! (ports)
+//! What services ask of the world, each trait with its contract. Adapters keep the contracts.
+
+pub mod archive;
+pub mod clock;
+pub mod index;
+pub mod lineage;

@@ -1,0 +1,623 @@
+//! Entries: the UTF-8 JSON that the log keeps, with sorted keys and no floats. The stored bytes are authoritative and
+//! never re-encoded. The format is `docs/spec/entry.md`.
+
+use serde::{Deserialize, Serialize};
+
+use super::private::PrivateField;
+use crate::types::{
+    Blake3Digest, CameraId, EntryIndex, FrameId, FrameKey, Instant, LineId, ProductId, RecipeRef, Score, Sha256Digest,
+    StationId, Verdict,
+};
+
+/// Longest entry in bytes. A decision with sixteen labels takes about 3 KiB.
+pub const ENTRY_BYTES_MAX: usize = 8 * 1024;
+/// Largest counter, because integers above 2^53 - 1 change their value in JavaScript and other JSON readers.
+pub const COUNTER_MAX: u64 = (1 << 53) - 1;
+/// The version every entry written by this release carries in `v`.
+pub const ENTRY_VERSION: u32 = 1;
+
+/// One entry of the log, by its `kind`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Entry {
+    Decision(Box<Decision>),
+    Gap(Gap),
+    Recipe(RecipeEvent),
+    Access(Access),
+    Key(KeyEvent),
+    Start(Start),
+    /// A kind of a later release: kept, proven and shown by name, not interpreted.
+    Unknown {
+        kind: String,
+        time: Option<Instant>,
+    },
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum EntryError {
+    #[error("an entry has at most {ENTRY_BYTES_MAX} bytes, this one has {0}")]
+    TooLong(usize),
+    #[error("an entry is a JSON object with `v`, `kind` and the kind's own keys: {0}")]
+    Json(#[from] serde_json::Error),
+    #[error("entry version {found} is newer than this release reads ({ENTRY_VERSION}); use a newer lineproof")]
+    Newer { found: u32 },
+}
+
+// Every struct below lists its fields in alphabetical order, because serde writes them in that order and
+// entries have sorted keys. `entries_have_sorted_keys` holds this.
+
+/// What the service decided of one frame, and everything needed to decide it again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Decision {
+    /// Digest of the calibration file, if the recipe names one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub calibration: Option<Blake3Digest>,
+    pub camera: CameraId,
+    /// When the line PC says the frame was captured.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub captured: Option<Instant>,
+    pub clock: ClockState,
+    pub frame: FrameRecord,
+    pub image: ImageRecord,
+    pub kind: DecisionKind,
+    pub line: LineId,
+    pub model: ModelRecord,
+    /// Commitments to private values.
+    pub private: Commitments,
+    pub product: ProductId,
+    pub quality: QualityRecord,
+    /// Why the verdict is what it is, in codes of `docs/spec/entry.md`; empty for a plain OK.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub reasons: Vec<String>,
+    pub recipe: RecipeRecord,
+    pub runtime: RuntimeRecord,
+    pub scores: ScoresRecord,
+    /// Version and build of the software.
+    pub software: String,
+    pub station: StationId,
+    /// When the verdict was decided, by the server's clock.
+    pub time: Instant,
+    pub v: u32,
+    pub verdict: Verdict,
+}
+
+/// The constant `kind` of an entry: writes its own name and reads nothing else.
+macro_rules! kind {
+    ($name:ident, $text:literal) => {
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+        pub enum $name {
+            #[default]
+            #[serde(rename = $text)]
+            Kind,
+        }
+    };
+}
+
+kind!(DecisionKind, "decision");
+kind!(GapKind, "gap");
+kind!(RecipeKind, "recipe");
+kind!(AccessKind, "access");
+kind!(KeyKind, "key");
+kind!(StartKind, "start");
+
+/// What is known of the server's clock when it stamped an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClockState {
+    /// The kernel says a time service disciplines the clock.
+    Synchronised,
+    /// Nothing disciplines the clock, or nobody can say.
+    Free,
+    /// The clock went backwards against an earlier entry.
+    Stepped,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FrameRecord {
+    /// The camera's frame counter, at most [`COUNTER_MAX`].
+    pub counter: u64,
+    pub id: FrameId,
+    /// The trigger or PLC part counter, if the line has one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub trigger: Option<u64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImageRecord {
+    /// The retention class the sealed image is filed under, or why there is none: `none:<reason>`.
+    pub archive: String,
+    /// Length of the encoded bytes.
+    pub bytes: u64,
+    /// BLAKE3 of the bytes as they came.
+    pub encoded: Blake3Digest,
+    /// How they came: `png`, `jpeg`, `tiff`, `bmp` or a PFNC name.
+    pub format: String,
+    pub height: u32,
+    /// PFNC code of the decoded pixels, `0x01080001`.
+    pub pfnc: String,
+    /// BLAKE3 of the canonical pixels, `docs/spec/pixels.md`.
+    pub pixels: Blake3Digest,
+    pub width: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelRecord {
+    pub digest: Blake3Digest,
+    pub version: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Commitments {
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub client: Option<Sha256Digest>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub lot: Option<Sha256Digest>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub serial: Option<Sha256Digest>,
+}
+
+impl Commitments {
+    #[must_use]
+    pub fn get(&self, field: PrivateField) -> Option<Sha256Digest> {
+        match field {
+            PrivateField::Client => self.client,
+            PrivateField::Lot => self.lot,
+            PrivateField::Serial => self.serial,
+        }
+    }
+}
+
+/// Measured image quality, `docs/spec/recipe.md`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct QualityRecord {
+    pub focus: Score,
+    pub mean: Score,
+    pub saturated: Score,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecipeRecord {
+    pub digest: Blake3Digest,
+    pub name: RecipeRef,
+}
+
+/// What ran the model.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RuntimeRecord {
+    /// Frames in the batch this one was inferred with.
+    pub batch: u32,
+    /// CPU features that choose kernels, such as `avx2,avx512f,fma`.
+    pub cpu: String,
+    /// Graph optimisation level.
+    pub optimisation: String,
+    /// The execution provider that really ran: `cpu`, `cuda`, …
+    pub provider: String,
+    /// Threads one session uses within an operator.
+    pub threads: u32,
+    /// ONNX Runtime's version.
+    pub version: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScoresRecord {
+    /// `>=` or `>`.
+    pub comparator: String,
+    /// The decision score: the largest among the defect labels.
+    pub decision: Score,
+    pub labels: Vec<LabelRecord>,
+}
+
+/// The score of one label and the thresholds it was held against.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LabelRecord {
+    pub label: String,
+    /// Absent for a label that is no defect.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reject: Option<Score>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub review: Option<Score>,
+    pub score: Score,
+}
+
+/// Frames for which there is no decision.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Gap {
+    pub camera: CameraId,
+    pub clock: ClockState,
+    /// How many frames were lost; at least the counters of `first..=last`, more if refusals repeat.
+    pub count: u64,
+    /// First missing frame counter, if known.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub first: Option<u64>,
+    /// Id of the frame, when the gap is one identified frame.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub frame: Option<FrameId>,
+    pub kind: GapKind,
+    /// Last missing frame counter, if known.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub last: Option<u64>,
+    pub line: LineId,
+    pub reason: GapReason,
+    pub station: StationId,
+    pub time: Instant,
+    pub v: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GapReason {
+    /// The camera's counter jumped.
+    CounterJump,
+    /// The frame was refused before inference: overload.
+    Overload,
+    /// The frame's deadline passed before inference.
+    Deadline,
+    /// The bytes did not match the client's digest.
+    DigestMismatch,
+    /// The bytes were no frame the recipe accepts.
+    BadFrame,
+    /// Inference failed.
+    InferenceFault,
+    /// No recipe could serve the frame.
+    NoRecipe,
+}
+
+/// A recipe came into use, or went out of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecipeEvent {
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub calibration: Option<Blake3Digest>,
+    pub clock: ClockState,
+    pub event: RecipeEventKind,
+    pub kind: RecipeKind,
+    pub model: Blake3Digest,
+    pub recipe: RecipeRecord,
+    pub time: Instant,
+    pub v: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RecipeEventKind {
+    Registered,
+    Approved,
+    Activated,
+    Retired,
+}
+
+/// Someone read or exported, or tried what is not allowed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Access {
+    pub clock: ClockState,
+    /// Number of entries concerned.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub count: Option<u64>,
+    pub event: AccessEvent,
+    /// The entry concerned, when it is one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub index: Option<EntryIndex>,
+    pub kind: AccessKind,
+    /// A digest that identifies what was given away or offered: an export's, a second image's.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub object: Option<String>,
+    /// Commitment to who asked.
+    pub private: Commitments,
+    pub time: Instant,
+    pub v: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AccessEvent {
+    Passport,
+    Export,
+    /// A known frame id came with other bytes; the first decision stands.
+    FrameIdReused,
+}
+
+/// A key came into use.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeyEvent {
+    pub clock: ClockState,
+    pub kind: KeyKind,
+    /// What the key does: `log` signs checkpoints.
+    pub purpose: String,
+    pub time: Instant,
+    pub v: u32,
+    /// The verifier key as a C2SP vkey line.
+    pub vkey: String,
+}
+
+/// The service started.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Start {
+    pub clock: ClockState,
+    pub kind: StartKind,
+    /// Entries that recovery found in the write-ahead log beyond the last checkpoint.
+    pub recovered: u64,
+    pub software: String,
+    pub time: Instant,
+    /// Bytes of an unacknowledged, torn tail that recovery cut off.
+    pub torn_bytes: u64,
+    pub v: u32,
+}
+
+/// Reads `kind` and `v` first, so that a later release's entries stay readable by name.
+#[derive(Deserialize)]
+struct Head {
+    v: u32,
+    kind: String,
+    time: Option<Instant>,
+}
+
+impl Entry {
+    /// The bytes the log keeps.
+    ///
+    /// # Errors
+    /// [`EntryError::TooLong`] above [`ENTRY_BYTES_MAX`].
+    pub fn encode(&self) -> Result<Vec<u8>, EntryError> {
+        let bytes = match self {
+            Self::Decision(entry) => serde_json::to_vec(entry),
+            Self::Gap(entry) => serde_json::to_vec(entry),
+            Self::Recipe(entry) => serde_json::to_vec(entry),
+            Self::Access(entry) => serde_json::to_vec(entry),
+            Self::Key(entry) => serde_json::to_vec(entry),
+            Self::Start(entry) => serde_json::to_vec(entry),
+            Self::Unknown { kind, .. } => unreachable!("an entry of unknown kind {kind} is only ever read"),
+        }?;
+        if bytes.len() > ENTRY_BYTES_MAX { Err(EntryError::TooLong(bytes.len())) } else { Ok(bytes) }
+    }
+
+    /// Reads the bytes of one entry.
+    ///
+    /// # Errors
+    /// [`EntryError`] when the bytes are too long, no entry, or of a newer version. A kind this release does not know
+    /// is no error.
+    pub fn parse(bytes: &[u8]) -> Result<Self, EntryError> {
+        if bytes.len() > ENTRY_BYTES_MAX {
+            return Err(EntryError::TooLong(bytes.len()));
+        }
+        let head: Head = serde_json::from_slice(bytes)?;
+        if head.v > ENTRY_VERSION {
+            return Err(EntryError::Newer { found: head.v });
+        }
+        Ok(match head.kind.as_str() {
+            "decision" => Self::Decision(serde_json::from_slice(bytes)?),
+            "gap" => Self::Gap(serde_json::from_slice(bytes)?),
+            "recipe" => Self::Recipe(serde_json::from_slice(bytes)?),
+            "access" => Self::Access(serde_json::from_slice(bytes)?),
+            "key" => Self::Key(serde_json::from_slice(bytes)?),
+            "start" => Self::Start(serde_json::from_slice(bytes)?),
+            _ => Self::Unknown { kind: head.kind, time: head.time },
+        })
+    }
+
+    /// The value of `kind`.
+    #[must_use]
+    pub fn kind(&self) -> &str {
+        match self {
+            Self::Decision(_) => "decision",
+            Self::Gap(_) => "gap",
+            Self::Recipe(_) => "recipe",
+            Self::Access(_) => "access",
+            Self::Key(_) => "key",
+            Self::Start(_) => "start",
+            Self::Unknown { kind, .. } => kind,
+        }
+    }
+
+    /// When the entry was made, by the server's clock.
+    #[must_use]
+    pub fn time(&self) -> Option<Instant> {
+        match self {
+            Self::Decision(entry) => Some(entry.time),
+            Self::Gap(entry) => Some(entry.time),
+            Self::Recipe(entry) => Some(entry.time),
+            Self::Access(entry) => Some(entry.time),
+            Self::Key(entry) => Some(entry.time),
+            Self::Start(entry) => Some(entry.time),
+            Self::Unknown { time, .. } => *time,
+        }
+    }
+
+    /// The commitments an entry of this kind carries.
+    #[must_use]
+    pub fn commitments(&self) -> Commitments {
+        match self {
+            Self::Decision(entry) => entry.private.clone(),
+            Self::Access(entry) => entry.private.clone(),
+            Self::Gap(_) | Self::Recipe(_) | Self::Key(_) | Self::Start(_) | Self::Unknown { .. } => {
+                Commitments::default()
+            }
+        }
+    }
+}
+
+impl Decision {
+    /// What makes the decision's frame unique for retries.
+    #[must_use]
+    pub fn frame_key(&self) -> FrameKey {
+        FrameKey { line: self.line.clone(), camera: self.camera.clone(), frame: self.frame.id.clone() }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A full decision, for tests across the crate.
+    pub(crate) fn decision(counter: u64) -> Decision {
+        let score = |value: f32| Score::new(value).unwrap();
+        Decision {
+            calibration: Some(Blake3Digest::of(b"calibration")),
+            camera: "cam-1".parse().unwrap(),
+            captured: Some("2026-11-23T21:43:48Z".parse().unwrap()),
+            clock: ClockState::Synchronised,
+            frame: FrameRecord { counter, id: FrameId::new(format!("f{counter}")).unwrap(), trigger: Some(counter) },
+            image: ImageRecord {
+                archive: "not_ok".into(),
+                bytes: 262_144,
+                encoded: Blake3Digest::of(&counter.to_le_bytes()),
+                format: "png".into(),
+                height: 512,
+                pfnc: "0x01080001".into(),
+                pixels: Blake3Digest::of(b"pixels"),
+                width: 512,
+            },
+            kind: DecisionKind::Kind,
+            line: "line-1".parse().unwrap(),
+            model: ModelRecord { digest: Blake3Digest::of(b"model"), version: "1.0.0".into() },
+            private: Commitments { client: None, lot: None, serial: Some(Sha256Digest::of(b"salt and serial")) },
+            product: "flange".parse().unwrap(),
+            quality: QualityRecord { focus: score(0.01), mean: score(0.5), saturated: score(0.0) },
+            reasons: vec!["reject:scratch".into()],
+            recipe: RecipeRecord {
+                digest: Blake3Digest::of(b"recipe"),
+                name: "machined-surface@1.0.0".parse().unwrap(),
+            },
+            runtime: RuntimeRecord {
+                batch: 1,
+                cpu: "avx2,fma".into(),
+                optimisation: "all".into(),
+                provider: "cpu".into(),
+                threads: 1,
+                version: "1.32.0".into(),
+            },
+            scores: ScoresRecord {
+                comparator: ">=".into(),
+                decision: score(0.75),
+                labels: vec![LabelRecord {
+                    label: "scratch".into(),
+                    reject: Some(score(0.6)),
+                    review: Some(score(0.3)),
+                    score: score(0.75),
+                }],
+            },
+            software: "lineproof 0.1.0".into(),
+            station: "station-1".parse().unwrap(),
+            time: "2026-11-23T21:43:48.1Z".parse().unwrap(),
+            v: ENTRY_VERSION,
+            verdict: Verdict::NotOk,
+        }
+    }
+
+    fn one_of_each() -> Vec<Entry> {
+        let time: Instant = "2026-11-23T21:43:48.1Z".parse().unwrap();
+        let clock = ClockState::Free;
+        let v = ENTRY_VERSION;
+        let recipe = RecipeRecord { digest: Blake3Digest::of(b"r"), name: "a@1.0.0".parse().unwrap() };
+        vec![
+            Entry::Decision(Box::new(decision(7))),
+            Entry::Gap(Gap {
+                camera: "c".parse().unwrap(),
+                clock,
+                count: 3,
+                first: Some(4),
+                frame: Some("f".parse().unwrap()),
+                kind: GapKind::Kind,
+                last: Some(6),
+                line: "l".parse().unwrap(),
+                reason: GapReason::CounterJump,
+                station: "s".parse().unwrap(),
+                time,
+                v,
+            }),
+            Entry::Recipe(RecipeEvent {
+                calibration: Some(Blake3Digest::of(b"c")),
+                clock,
+                event: RecipeEventKind::Activated,
+                kind: RecipeKind::Kind,
+                model: Blake3Digest::of(b"m"),
+                recipe,
+                time,
+                v,
+            }),
+            Entry::Access(Access {
+                clock,
+                count: Some(1),
+                event: AccessEvent::Export,
+                index: Some(EntryIndex(0)),
+                kind: AccessKind::Kind,
+                object: Some("blake3:".into()),
+                private: Commitments { client: Some(Sha256Digest::of(b"x")), ..Commitments::default() },
+                time,
+                v,
+            }),
+            Entry::Key(KeyEvent { clock, kind: KeyKind::Kind, purpose: "log".into(), time, v, vkey: "k+1+A".into() }),
+            Entry::Start(Start {
+                clock,
+                kind: StartKind::Kind,
+                recovered: 0,
+                software: "s".into(),
+                time,
+                torn_bytes: 0,
+                v,
+            }),
+        ]
+    }
+
+    #[test]
+    fn every_kind_reads_back_what_it_wrote() {
+        for entry in one_of_each() {
+            let bytes = entry.encode().unwrap();
+            assert_eq!(Entry::parse(&bytes).unwrap(), entry, "{}", String::from_utf8_lossy(&bytes));
+        }
+    }
+
+    #[test]
+    fn entries_have_sorted_keys_and_no_floats() {
+        fn check(value: &serde_json::Value, bytes: &str) {
+            match value {
+                serde_json::Value::Object(map) => map.values().for_each(|value| check(value, bytes)),
+                serde_json::Value::Array(values) => values.iter().for_each(|value| check(value, bytes)),
+                serde_json::Value::Number(number) => assert!(number.is_u64(), "{number} in {bytes}"),
+                _ => {}
+            }
+        }
+        fn sorted(value: &serde_json::Value) -> serde_json::Value {
+            match value {
+                serde_json::Value::Object(map) => {
+                    let mut entries: Vec<_> = map.iter().collect();
+                    entries.sort_by_key(|(key, _)| key.as_str());
+                    serde_json::Value::Object(entries.into_iter().map(|(k, v)| (k.clone(), sorted(v))).collect())
+                }
+                serde_json::Value::Array(values) => values.iter().map(sorted).collect(),
+                other => other.clone(),
+            }
+        }
+        for entry in one_of_each() {
+            let text = String::from_utf8(entry.encode().unwrap()).unwrap();
+            let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+            check(&value, &text);
+            assert_eq!(sorted(&value).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn a_later_kind_is_kept_and_a_later_version_is_refused() {
+        let later = br#"{"kind":"witness_sighted","time":"2026-11-23T21:43:48.100000000Z","v":1}"#;
+        assert_eq!(Entry::parse(later).unwrap().kind(), "witness_sighted");
+        let newer = br#"{"kind":"decision","v":2}"#;
+        assert!(matches!(Entry::parse(newer), Err(EntryError::Newer { found: 2 })));
+    }
+
+    #[test]
+    fn a_decision_of_one_label_stays_small() {
+        let bytes = Entry::Decision(Box::new(decision(1))).encode().unwrap();
+        assert!(bytes.len() < 1500, "{} bytes", bytes.len());
+    }
+}
