@@ -1,1 +1,10 @@
-//! (edge)
+//! gRPC: authorise, convert, call, convert. Only this layer knows prost types.
+
+/// What `proto/lineproof/v1` says, compiled.
+#[allow(clippy::pedantic)]
+pub mod pb {
+    tonic::include_proto!("lineproof.v1");
+
+    /// All messages and services, for reflection.
+    pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/lineproof.bin"));
+}

@@ -1,0 +1,20 @@
+//! Compiles the proto files in pure Rust, only when the server is built.
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    println!("cargo::rerun-if-changed=proto");
+    #[cfg(feature = "server")]
+    compile_protos()?;
+    Ok(())
+}
+
+#[cfg(feature = "server")]
+fn compile_protos() -> Result<(), Box<dyn std::error::Error>> {
+    use prost::Message as _;
+
+    let files = ["inspection", "history", "audit"].map(|name| format!("lineproof/v1/{name}.proto"));
+    let descriptors = protox::compile(files, ["proto"])?;
+    let out = std::path::PathBuf::from(std::env::var("OUT_DIR")?);
+    std::fs::write(out.join("lineproof.bin"), descriptors.encode_to_vec())?;
+    tonic_prost_build::configure().bytes(".lineproof.v1.Image.data").compile_fds(descriptors)?;
+    Ok(())
+}
