@@ -1,1 +1,4 @@
-//! (app)
+//! Commands, configuration and wiring.
+
+#[cfg(feature = "server")]
+pub mod config;

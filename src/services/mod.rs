@@ -1,1 +1,3 @@
-//! (services)
+//! What Lineproof does: inspect, and answer for it.
+
+pub mod inspect;

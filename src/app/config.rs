@@ -1,0 +1,352 @@
+//! `lineproof.toml`: what the operator decides. Unknown keys are refused; errors name the line and the key.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use serde::Deserialize;
+
+use crate::types::{CameraId, LineId, ProductId, RecipeRef, StationId};
+
+/// The file's name in a data directory.
+pub const FILE_NAME: &str = "lineproof.toml";
+/// Longest configuration file in bytes.
+const CONFIG_BYTES_MAX: u64 = 1 << 20;
+
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("{path}: {source}; `lineproof init {dir}` makes a data directory with a commented {FILE_NAME}", dir = path.parent().unwrap_or(Path::new(".")).display(), path = path.display())]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("{path} has {bytes} bytes; a configuration has at most {CONFIG_BYTES_MAX}", path = path.display())]
+    TooLong { path: PathBuf, bytes: u64 },
+    /// The source shows the line and points at the key.
+    #[error("{path}: {source}", path = path.display())]
+    Parse { path: PathBuf, source: Box<toml::de::Error> },
+    #[error("{path}: {key}: {reason}", path = path.display())]
+    Value { path: PathBuf, key: String, reason: String },
+}
+
+/// The whole configuration.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    pub plant: Plant,
+    #[serde(default)]
+    pub listen: Listen,
+    #[serde(default)]
+    pub inspect: Inspect,
+    #[serde(default)]
+    pub archive: Archive,
+    #[serde(default)]
+    pub log: Log,
+    #[serde(default)]
+    pub models: Models,
+    #[serde(default, rename = "station")]
+    pub stations: Vec<Station>,
+    #[serde(default, rename = "product")]
+    pub products: Vec<Product>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plant {
+    /// Shown in reports.
+    pub name: String,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Listen {
+    pub address: SocketAddr,
+    pub tls: Option<Tls>,
+}
+
+impl Default for Listen {
+    fn default() -> Self {
+        Self { address: SocketAddr::from(([127, 0, 0, 1], 7443)), tls: None }
+    }
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// PEM files, relative to the data directory.
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+    /// Set: clients must show a certificate of this authority.
+    pub client_ca: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Inspect {
+    /// Worker threads, each with its own session of every recipe; 0: one per core.
+    pub workers: usize,
+    /// Threads one session uses within an operator.
+    pub threads_per_worker: usize,
+    /// Frames that may wait per line; more are refused with a retry hint.
+    pub queue_frames_per_line: usize,
+    /// Frames of one stream that may be under way.
+    pub stream_frames_max: usize,
+    /// Longest frame in bytes, and with it the longest message.
+    pub frame_bytes_max: usize,
+    /// How long an answer is of use when the client does not say.
+    pub useful_for_ms: u64,
+    /// Concurrent connections; more are closed at once.
+    pub connections_max: usize,
+}
+
+impl Default for Inspect {
+    fn default() -> Self {
+        Self {
+            workers: 0,
+            threads_per_worker: 1,
+            queue_frames_per_line: 64,
+            stream_frames_max: 32,
+            frame_bytes_max: 32 << 20,
+            useful_for_ms: 10_000,
+            connections_max: 256,
+        }
+    }
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Archive {
+    /// Keep the image of every NOT_OK part.
+    pub not_ok: bool,
+    /// Keep the image of every NOT_DECIDABLE part.
+    pub not_decidable: bool,
+    /// Share of OK parts whose image is kept, 0 to 1, chosen by the image's digest.
+    pub ok_share: f64,
+}
+
+impl Default for Archive {
+    fn default() -> Self {
+        Self { not_ok: true, not_decidable: true, ok_share: 0.1 }
+    }
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    /// Where the anchor lies; another volume than the data is best. Relative to the data directory.
+    pub anchor: PathBuf,
+    /// No verdicts while the disk has fewer bytes free.
+    pub disk_reserve_bytes: u64,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { anchor: PathBuf::from("anchor"), disk_reserve_bytes: 256 << 20 }
+    }
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Models {
+    /// Folders of recipes and calibrations, relative to the data directory.
+    pub recipes: PathBuf,
+    pub calibrations: PathBuf,
+    /// ONNX Runtime's library; unset: `ORT_DYLIB_PATH`, then beside the executable, then `.cache/onnxruntime`.
+    pub onnxruntime: Option<PathBuf>,
+}
+
+impl Default for Models {
+    fn default() -> Self {
+        Self { recipes: PathBuf::from("models"), calibrations: PathBuf::from("calibration"), onnxruntime: None }
+    }
+}
+
+/// A station that may send frames.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Station {
+    pub line: LineId,
+    pub station: StationId,
+    pub cameras: Vec<CameraId>,
+}
+
+/// A product and the recipe that inspects it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Product {
+    pub product: ProductId,
+    pub recipe: RecipeRef,
+}
+
+impl Config {
+    /// Reads `<data_dir>/lineproof.toml` and resolves its paths against the data directory.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn load(data_dir: &Path) -> Result<Self, ConfigError> {
+        let path = data_dir.join(FILE_NAME);
+        let read = |source| ConfigError::Read { path: path.clone(), source };
+        let bytes = std::fs::metadata(&path).map_err(read)?.len();
+        if bytes > CONFIG_BYTES_MAX {
+            return Err(ConfigError::TooLong { path, bytes });
+        }
+        let text = std::fs::read_to_string(&path).map_err(read)?;
+        let mut config = Self::parse(&path, &text)?;
+        config.resolve_paths(data_dir);
+        Ok(config)
+    }
+
+    /// Parses and checks; `path` is only named in errors.
+    ///
+    /// # Errors
+    /// [`ConfigError::Parse`] and [`ConfigError::Value`].
+    pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        let config: Self = toml::from_str(text)
+            .map_err(|source| ConfigError::Parse { path: path.to_owned(), source: Box::new(source) })?;
+        config.check(path)?;
+        Ok(config)
+    }
+
+    fn check(&self, path: &Path) -> Result<(), ConfigError> {
+        let require = |holds: bool, key: &str, reason: &str| {
+            if holds {
+                return Ok(());
+            }
+            Err(ConfigError::Value { path: path.to_owned(), key: key.to_owned(), reason: reason.to_owned() })
+        };
+        let is_local = self.listen.address.ip().is_loopback();
+        require(
+            is_local || self.listen.tls.is_some(),
+            "listen.address",
+            "only loopback addresses may be used without [listen.tls]; set certificate and key, or use 127.0.0.1",
+        )?;
+        let inspect = &self.inspect;
+        require(inspect.workers <= 256, "inspect.workers", "at most 256")?;
+        require((1..=256).contains(&inspect.threads_per_worker), "inspect.threads_per_worker", "1 to 256")?;
+        require((1..=65_536).contains(&inspect.queue_frames_per_line), "inspect.queue_frames_per_line", "1 to 65536")?;
+        require((1..=4096).contains(&inspect.stream_frames_max), "inspect.stream_frames_max", "1 to 4096")?;
+        require((1024..=1 << 30).contains(&inspect.frame_bytes_max), "inspect.frame_bytes_max", "1024 bytes to 1 GiB")?;
+        require((1..=3_600_000).contains(&inspect.useful_for_ms), "inspect.useful_for_ms", "1 ms to one hour")?;
+        require((1..=65_536).contains(&inspect.connections_max), "inspect.connections_max", "1 to 65536")?;
+        require((0.0..=1.0).contains(&self.archive.ok_share), "archive.ok_share", "a share between 0 and 1")?;
+        let mut products = std::collections::HashSet::new();
+        for product in &self.products {
+            require(products.insert(&product.product), "product", "a product is named once")?;
+        }
+        let cameras: usize = self.stations.iter().map(|station| station.cameras.len()).sum();
+        require(cameras <= 4096, "station.cameras", "at most 4096 cameras in all")?;
+        for station in &self.stations {
+            require(!station.cameras.is_empty(), "station.cameras", "a station has at least one camera")?;
+        }
+        require(!self.plant.name.trim().is_empty(), "plant.name", "a plant has a name; it stands on every report")
+    }
+
+    fn resolve_paths(&mut self, data_dir: &Path) {
+        let resolve = |path: &mut PathBuf| *path = data_dir.join(&*path);
+        resolve(&mut self.log.anchor);
+        resolve(&mut self.models.recipes);
+        resolve(&mut self.models.calibrations);
+        if let Some(path) = &mut self.models.onnxruntime {
+            resolve(path);
+        }
+        if let Some(tls) = &mut self.listen.tls {
+            resolve(&mut tls.certificate);
+            resolve(&mut tls.key);
+            if let Some(path) = &mut tls.client_ca {
+                resolve(path);
+            }
+        }
+    }
+}
+
+/// The commented file that `lineproof init` writes.
+#[must_use]
+pub fn template(plant: &str, line: &LineId, station: &StationId, camera: &CameraId) -> String {
+    let plant = toml::Value::String(plant.to_owned());
+    format!(
+        r#"# Lineproof's configuration. Paths are relative to this file's folder. Unknown keys are refused.
+# Changes take effect when the service starts again.
+
+[plant]
+name = {plant}                       # stands on every report
+
+[listen]
+address = "127.0.0.1:7443"
+# Without TLS only loopback addresses are allowed.
+# [listen.tls]
+# certificate = "tls/server.pem"
+# key = "tls/server.key"
+# client_ca = "tls/clients.pem"         # set: clients must show a certificate of this authority
+
+[inspect]
+workers = 0                             # threads that decode and infer; 0: one per core
+threads_per_worker = 1                  # threads within one inference; one camera alone wants workers = 1 and all cores here
+queue_frames_per_line = 64              # more waiting frames of one line are refused with a retry hint
+stream_frames_max = 32                  # frames of one stream under way
+frame_bytes_max = 33554432              # longest frame in bytes
+useful_for_ms = 10000                   # a frame still waiting after this is not inferred, if the client sets no deadline
+connections_max = 256
+
+[archive]                               # which images are kept, sealed
+not_ok = true
+not_decidable = true
+ok_share = 0.1                          # chosen by the image's digest
+
+[log]
+anchor = "anchor"                       # the last checkpoint signed here; best on another volume
+disk_reserve_bytes = 268435456          # no verdicts while the disk has less free
+
+[models]
+recipes = "models"                      # <name>/<version>/recipe.toml
+calibrations = "calibration"
+# onnxruntime = "lib/libonnxruntime.so" # unset: ORT_DYLIB_PATH, beside the executable, or .cache/onnxruntime
+
+# Only these stations may send frames.
+[[station]]
+line = "{line}"
+station = "{station}"
+cameras = ["{camera}"]
+
+# Which recipe inspects a product when the frame names none.
+[[product]]
+product = "demo-part"
+recipe = "machined-surface@1.0.0"
+"#
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, String> {
+        Config::parse(Path::new("lineproof.toml"), text).map_err(|error| error.to_string())
+    }
+
+    fn example() -> String {
+        template("Werk \"Nord\"", &"l".parse().unwrap(), &"s".parse().unwrap(), &"c".parse().unwrap())
+    }
+
+    #[test]
+    fn the_template_is_a_valid_configuration_with_the_defaults() {
+        let config = parse(&example()).unwrap();
+        assert_eq!(config.plant.name, "Werk \"Nord\"");
+        assert_eq!(format!("{:?}", config.inspect), format!("{:?}", Inspect::default()));
+        assert_eq!(format!("{:?}", config.archive), format!("{:?}", Archive::default()));
+        assert_eq!(format!("{:?}", config.log), format!("{:?}", Log::default()));
+    }
+
+    #[test]
+    fn an_error_names_the_line_and_the_key() {
+        let error = parse(&example().replace("workers = 0", "wrokers = 0")).unwrap_err();
+        assert!(error.contains("line 16") && error.contains("wrokers"), "{error}");
+        let error = parse(&example().replace("ok_share = 0.1", "ok_share = 7.0")).unwrap_err();
+        assert!(error.contains("archive.ok_share"), "{error}");
+        let error = parse(&example().replace("line = \"l\"", "line = \"a/b\"")).unwrap_err();
+        assert!(error.contains("line = \"a/b\""), "{error}");
+    }
+
+    #[test]
+    fn without_tls_only_loopback_is_allowed() {
+        let error = parse(&example().replace("127.0.0.1:7443", "0.0.0.0:7443")).unwrap_err();
+        assert!(error.contains("listen.address") && error.contains("[listen.tls]"), "{error}");
+    }
+}

@@ -1,0 +1,3 @@
+//! (inspect)
+pub mod gaps;
+pub mod queue;
