@@ -1,3 +1,4 @@
 //! What Lineproof does: inspect, and answer for it.
 
+pub mod history;
 pub mod inspect;
