@@ -9,6 +9,8 @@ pub mod decide;
 #[cfg(feature = "server")]
 pub mod frame;
 #[cfg(feature = "server")]
+pub mod outputs;
+#[cfg(feature = "server")]
 pub mod preprocess;
 #[cfg(feature = "server")]
 pub mod quality;

@@ -3,4 +3,5 @@
 pub mod archive;
 pub mod clock;
 pub mod index;
+pub mod inference;
 pub mod lineage;

@@ -101,5 +101,8 @@ fn released_pixels_do_not_change() {
         all.extend_from_slice(&part.frame);
         all.extend_from_slice(&part.mask);
     }
-    assert_eq!(Blake3Digest::of(&all).to_string(), "blake3:1865c9fc30125ed34c9b1efa566f50038d7439c6deafefe44806ee683858ac69");
+    assert_eq!(
+        Blake3Digest::of(&all).to_string(),
+        "blake3:1865c9fc30125ed34c9b1efa566f50038d7439c6deafefe44806ee683858ac69"
+    );
 }

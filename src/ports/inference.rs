@@ -1,0 +1,128 @@
+//! Running models: one runtime per process, one session per thread and model.
+
+use std::{sync::Arc, time::Duration};
+
+pub use crate::core::outputs::{Outputs, TensorView};
+use crate::{core::lineage::entry::RuntimeRecord, types::Blake3Digest};
+
+/// Largest model file in bytes; a bigger one is refused before it is read into a session.
+pub const MODEL_BYTES_MAX: usize = 512 << 20;
+
+/// What a session is made from, and what the model is expected to look like.
+#[derive(Clone, Debug)]
+pub struct ModelSpec {
+    pub bytes: Arc<[u8]>,
+    /// BLAKE3 of `bytes`, as the recipe pins it.
+    pub digest: Blake3Digest,
+    /// Name of the one input: float32 [N, C, H, W].
+    pub input: String,
+    /// One frame's input shape, N = 1.
+    pub shape: [usize; 4],
+    /// Names of the float32 outputs that are read.
+    pub outputs: Vec<String>,
+}
+
+/// How sessions run. The optimisation level and the number of threads can change the last bits of a score, so they
+/// stand in every decision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionOptions {
+    /// Threads within one operator, the calling thread included.
+    pub intra_threads: usize,
+    pub optimisation: Optimisation,
+    /// Idle threads burn a core to answer some microseconds earlier. Pays only with one session and cores to spare.
+    pub spinning: bool,
+    /// A model that takes longer to load is given up: constant folding may run for as long as a file's author likes.
+    pub load_limit: Duration,
+    /// An inference that takes longer is broken off between two operators.
+    pub run_limit: Duration,
+}
+
+impl Default for SessionOptions {
+    fn default() -> Self {
+        Self {
+            intra_threads: 1,
+            optimisation: Optimisation::All,
+            spinning: false,
+            load_limit: Duration::from_secs(60),
+            run_limit: Duration::from_secs(30),
+        }
+    }
+}
+
+/// ONNX Runtime's graph optimisation levels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Optimisation {
+    None,
+    Basic,
+    Extended,
+    All,
+}
+
+impl Optimisation {
+    /// As the lineage record writes it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Basic => "basic",
+            Self::Extended => "extended",
+            Self::All => "all",
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum InferenceError {
+    #[error("ONNX Runtime was not found; `make onnxruntime` fetches it, or set ORT_DYLIB_PATH. Looked at: {looked_at}")]
+    LibraryMissing { looked_at: String },
+    #[error(
+        "{path} cannot be used as ONNX Runtime: {reason}; `make onnxruntime` fetches the right one, or set ORT_DYLIB_PATH"
+    )]
+    Library { path: String, reason: String },
+    #[error("ONNX Runtime is loaded from {loaded} already; a process uses one, restart it to use {asked}")]
+    LibraryChanged { loaded: String, asked: String },
+    #[error("the model has digest {found}, the recipe names {expected}")]
+    Digest { expected: Blake3Digest, found: Blake3Digest },
+    #[error("the model has {bytes} bytes; at most {MODEL_BYTES_MAX} are loaded")]
+    TooLong { bytes: usize },
+    #[error("model {model} does not load: {reason}")]
+    Load { model: Blake3Digest, reason: String },
+    #[error("model {model} was not loaded within {limit:?}")]
+    LoadLimit { model: Blake3Digest, limit: Duration },
+    /// The graph is not what the recipe says.
+    #[error("model {model}: {reason}")]
+    Graph { model: Blake3Digest, reason: String },
+    #[error("an input of shape {shape:?} has {expected} values, not {found}")]
+    Input { shape: [usize; 4], expected: usize, found: usize },
+    #[error("model {model}: inference failed: {reason}")]
+    Run { model: Blake3Digest, reason: String },
+    #[error("model {model}: inference was broken off after {limit:?}")]
+    RunLimit { model: Blake3Digest, limit: Duration },
+}
+
+/// Loads models.
+pub trait ModelRuntime: Send + Sync + 'static {
+    /// A new session. `spec.digest` is checked on the very bytes the session is made from; input and outputs are
+    /// checked against the graph. Nothing but `spec.bytes` becomes part of the model.
+    ///
+    /// # Errors
+    /// [`InferenceError`].
+    fn load(
+        &self,
+        spec: &ModelSpec,
+        options: &SessionOptions,
+    ) -> Result<Box<dyn InferenceSession + Send>, InferenceError>;
+}
+
+/// A loaded model, owned by one thread.
+pub trait InferenceSession {
+    /// Runs the model on `input` of `shape` [N, C, H, W] and replaces `outputs` by the outputs the spec names, in its
+    /// order. After an error `outputs` is empty; the session stays usable.
+    ///
+    /// # Errors
+    /// [`InferenceError::Input`], [`InferenceError::Run`], [`InferenceError::RunLimit`].
+    fn run(&mut self, input: &[f32], shape: [usize; 4], outputs: &mut Outputs) -> Result<(), InferenceError>;
+
+    /// What ran the model, with the batch of the latest run.
+    fn runtime(&self) -> RuntimeRecord;
+}
