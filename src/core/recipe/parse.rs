@@ -1,0 +1,344 @@
+//! From the text of a recipe to a [`Recipe`], table by table in the order of the spec page.
+
+use super::{
+    Activation, Colour, Comparator, ENCODED_BYTES_MAX, FRAME_PIXELS_MAX, FRAME_SIDE_PX_MAX, FileRef, Fit, FrameFormat,
+    FrameRules, INPUT_PIXELS_MAX, INPUT_SIDE_PX_MAX, Input, LABEL_BYTES_MAX, LABELS_MAX, LabelPolicy, MapScore,
+    NAME_BYTES_MAX, Output, OutputKind, Policy, QualityBounds, Recipe, RecipeError, Resize, Role, SideRange,
+    TENSOR_NAME_BYTES_MAX, THRESHOLD_MAX, TITLE_BYTES_MAX, TOP_K_MAX,
+    reader::{Document, Placed, Section},
+};
+use crate::types::{Blake3Digest, PixelFormat, Score};
+
+/// Encodings plus PFNC names.
+const FORMATS_MAX: usize = 4 + PixelFormat::ALL.len();
+/// Smallest standard deviation; a smaller one makes tensors of infinities.
+const STD_MIN: f32 = 1.0e-6;
+/// Largest mean or standard deviation.
+const NORMALISATION_MAX: f32 = 1.0e6;
+
+pub(super) fn recipe(text: &str) -> Result<Recipe, RecipeError> {
+    let document = Document::parse(text)?;
+    let mut root = document.root();
+    root.required("format")?.integer(1..=1)?;
+    let name = name(&root.required("name")?)?;
+    let version = version(&root.required("version")?)?;
+    let title = root.required("title")?.text(TITLE_BYTES_MAX)?;
+    let model = file_ref(&root.required("model")?)?;
+    let calibration = root.optional("calibration").map(|value| file_ref(&value)).transpose()?;
+    let frame = frame_rules(root.required("frame")?.table()?)?;
+    let quality = match root.optional("quality") {
+        Some(value) => quality_bounds(value.table()?)?,
+        None => QualityBounds::default(),
+    };
+    let input = input(root.required("input")?.table()?)?;
+    let output = output(root.required("output")?.table()?)?;
+    let policy = policy(root.required("policy")?.table()?, &output)?;
+    if input.resize == Resize::None
+        && !(frame.width_px.contains(input.width_px) && frame.height_px.contains(input.height_px))
+    {
+        let size = format!("{}x{}", input.width_px, input.height_px);
+        return Err(root.problem("input.resize", format!("is none, but [frame] does not allow frames of {size} px")));
+    }
+    root.finish()?;
+    let digest = Blake3Digest::of(text.as_bytes());
+    Ok(Recipe { digest, name, version, title, model, calibration, frame, quality, input, output, policy })
+}
+
+/// `[a-z0-9-]`, 1..64 characters.
+pub(super) fn name(value: &Placed<'_>) -> Result<String, RecipeError> {
+    let name = value.text(NAME_BYTES_MAX)?;
+    if name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-') {
+        Ok(name)
+    } else {
+        Err(value.problem("may hold only a-z, 0-9 and -"))
+    }
+}
+
+/// A semantic version.
+pub(super) fn version(value: &Placed<'_>) -> Result<String, RecipeError> {
+    let version = value.text(NAME_BYTES_MAX)?;
+    match semver::Version::parse(&version) {
+        Ok(_) => Ok(version),
+        Err(error) => Err(value.problem(format!("is no semantic version such as 1.0.0: {error}"))),
+    }
+}
+
+fn file_ref(value: &Placed<'_>) -> Result<FileRef, RecipeError> {
+    let mut section = value.table()?;
+    let file_value = section.required("file")?;
+    let file = file_value.text(TITLE_BYTES_MAX)?;
+    // The name is joined to a folder, so it must not lead out of it on any system.
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-' | b'+');
+    if !file.bytes().all(is_plain) || file.starts_with('.') {
+        return Err(file_value.problem("is a file name without a path: letters, digits, '.', '_', '-' and '+'"));
+    }
+    let digest = section.required("digest")?.digest()?;
+    section.finish()?;
+    Ok(FileRef { file, digest })
+}
+
+fn frame_rules(mut section: Section<'_>) -> Result<FrameRules, RecipeError> {
+    let mut formats = Vec::new();
+    for value in section.required("formats")?.array(FORMATS_MAX)? {
+        let format: FrameFormat = value
+            .text(NAME_BYTES_MAX)?
+            .parse()
+            .map_err(|error: super::UnknownFrameFormat| value.problem(error.to_string()))?;
+        if formats.contains(&format) {
+            return Err(value.problem(format!("names {format} a second time")));
+        }
+        formats.push(format);
+    }
+    let width_px = side_range(&section.required("width_px")?)?;
+    let height_value = section.required("height_px")?;
+    let height_px = side_range(&height_value)?;
+    let pixels = u64::from(width_px.max) * u64::from(height_px.max);
+    if pixels > FRAME_PIXELS_MAX {
+        return Err(
+            height_value.problem(format!("and width_px allow {pixels} pixels; at most {FRAME_PIXELS_MAX} are allowed"))
+        );
+    }
+    let encoded_bytes_max = section.required("encoded_bytes_max")?.integer(1..=ENCODED_BYTES_MAX)?;
+    section.finish()?;
+    Ok(FrameRules { formats, width_px, height_px, encoded_bytes_max })
+}
+
+fn side_range(value: &Placed<'_>) -> Result<SideRange, RecipeError> {
+    let mut section = value.table()?;
+    let min = section.required("min")?.integer_u32(1..=FRAME_SIDE_PX_MAX)?;
+    let max = section.required("max")?.integer_u32(min..=FRAME_SIDE_PX_MAX)?;
+    section.finish()?;
+    Ok(SideRange { min, max })
+}
+
+fn quality_bounds(mut section: Section<'_>) -> Result<QualityBounds, RecipeError> {
+    let mut bound = |key| section.optional(key).map(|value| value.score(0.0..=1.0)).transpose();
+    let mean_min = bound("mean_min")?;
+    let mean_max = bound("mean_max")?;
+    let saturated_share_max = bound("saturated_share_max")?;
+    // The Laplacian of 0..1 values lies in -4..4, so its variance is at most 16.
+    let focus_min = section.optional("focus_min").map(|value| value.score(0.0..=16.0)).transpose()?;
+    if let (Some(min), Some(max)) = (mean_min, mean_max)
+        && min > max
+    {
+        return Err(section.problem("mean_min", format!("is {} and lies above mean_max, {}", min.get(), max.get())));
+    }
+    section.finish()?;
+    Ok(QualityBounds { mean_min, mean_max, saturated_share_max, focus_min })
+}
+
+fn input(mut section: Section<'_>) -> Result<Input, RecipeError> {
+    let tensor = section.required("tensor")?.text(TENSOR_NAME_BYTES_MAX)?;
+    let colour =
+        section.required("colour")?.word(&[("gray", Colour::Gray), ("rgb", Colour::Rgb), ("bgr", Colour::Bgr)])?;
+    let width_px = section.required("width_px")?.integer_u32(1..=INPUT_SIDE_PX_MAX)?;
+    let height_value = section.required("height_px")?;
+    let height_px = height_value.integer_u32(1..=INPUT_SIDE_PX_MAX)?;
+    if u64::from(width_px) * u64::from(height_px) > INPUT_PIXELS_MAX {
+        return Err(height_value.problem(format!("times width_px is more than {INPUT_PIXELS_MAX} pixels")));
+    }
+    let resize = section.required("resize")?.word(&[
+        ("pillow-nearest", Resize::PillowNearest),
+        ("pillow-bilinear", Resize::PillowBilinear),
+        ("pillow-bicubic", Resize::PillowBicubic),
+        ("pillow-lanczos", Resize::PillowLanczos),
+        ("opencv-linear", Resize::OpencvLinear),
+        ("none", Resize::None),
+    ])?;
+    let fit = fit(&mut section, resize)?;
+    let mean = constants(&mut section, "mean", colour, -NORMALISATION_MAX..=NORMALISATION_MAX)?;
+    let std = constants(&mut section, "std", colour, STD_MIN..=NORMALISATION_MAX)?;
+    section.finish()?;
+    Ok(Input { tensor, colour, width_px, height_px, resize, fit, mean, std })
+}
+
+fn fit(section: &mut Section<'_>, resize: Resize) -> Result<Fit, RecipeError> {
+    let value = section.required("fit")?;
+    let pad = section.optional("pad");
+    match (value.word(&[("stretch", false), ("letterbox", true)])?, pad) {
+        (false, None) => Ok(Fit::Stretch),
+        (false, Some(pad)) => Err(pad.problem("has a meaning only with fit = \"letterbox\"")),
+        (true, _) if resize == Resize::None => Err(value.problem("is letterbox, which resize = \"none\" cannot do")),
+        (true, None) => Err(section.problem("pad", "is missing; fit = \"letterbox\" needs it".to_owned())),
+        (true, Some(pad)) => {
+            let pad = u8::try_from(pad.integer(0..=255)?).expect("the range ends at 255");
+            Ok(Fit::Letterbox { pad })
+        }
+    }
+}
+
+fn constants(
+    section: &mut Section<'_>,
+    key: &'static str,
+    colour: Colour,
+    allowed: std::ops::RangeInclusive<f32>,
+) -> Result<Vec<f32>, RecipeError> {
+    let value = section.required(key)?;
+    let items = value.array(3)?;
+    if items.len() != colour.channels() {
+        let problem = format!("has {} values, the colour has {} channels", items.len(), colour.channels());
+        return Err(value.problem(problem));
+    }
+    items.iter().map(|item| item.number(allowed.clone())).collect()
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    Classification,
+    Segmentation,
+    Anomaly,
+}
+
+fn output(mut section: Section<'_>) -> Result<Output, RecipeError> {
+    let kind = section.required("kind")?.word(&[
+        ("classification", Kind::Classification),
+        ("segmentation", Kind::Segmentation),
+        ("anomaly", Kind::Anomaly),
+    ])?;
+    let tensor = section.required("tensor")?.text(TENSOR_NAME_BYTES_MAX)?;
+    let activation_value = section.required("activation")?;
+    let activation = activation_value.word(&[
+        ("none", Activation::None),
+        ("sigmoid", Activation::Sigmoid),
+        ("softmax", Activation::Softmax),
+    ])?;
+    let labels_value = section.required("labels")?;
+    let labels = labels(&labels_value)?;
+    if kind == Kind::Anomaly && labels.len() != 1 {
+        return Err(labels_value.problem(format!("has {} labels, an anomaly model has exactly one", labels.len())));
+    }
+    if activation == Activation::Softmax && labels.len() < 2 {
+        return Err(activation_value.problem("is softmax over one label, which is always 1"));
+    }
+    let kind = output_kind(&mut section, kind)?;
+    section.finish()?;
+    Ok(Output { kind, tensor, activation, labels })
+}
+
+fn labels(value: &Placed<'_>) -> Result<Vec<String>, RecipeError> {
+    let mut labels: Vec<String> = Vec::new();
+    for item in value.array(LABELS_MAX)? {
+        let label = item.text(LABEL_BYTES_MAX)?;
+        // Labels stand in reason codes and CSV files.
+        if !label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-')) {
+            return Err(item.problem("may hold only letters, digits, '.', '_' and '-'"));
+        }
+        if labels.contains(&label) {
+            return Err(item.problem(format!("names {label} a second time")));
+        }
+        labels.push(label);
+    }
+    Ok(labels)
+}
+
+fn output_kind(section: &mut Section<'_>, kind: Kind) -> Result<OutputKind, RecipeError> {
+    let score_tensor = section.optional("score_tensor");
+    let map_score = section.optional("map_score");
+    let top_k = section.optional("top_k");
+    let threshold = section.optional("pixel_threshold");
+    let needs = |key: &'static str, who: &str| section.problem(key, format!("is missing; {who} needs it"));
+    let only = |value: &Option<Placed<'_>>, who: &str| match value {
+        Some(value) => Err(value.problem(format!("has a meaning only for {who}"))),
+        None => Ok(()),
+    };
+    if kind != Kind::Anomaly {
+        only(&score_tensor, "anomaly models")?;
+    }
+    if kind != Kind::Segmentation {
+        only(&map_score, "segmentation models")?;
+        only(&top_k, "segmentation models")?;
+    }
+    let threshold_of = |value: Placed<'_>| value.number(-THRESHOLD_MAX..=THRESHOLD_MAX);
+    match kind {
+        Kind::Classification => {
+            only(&threshold, "segmentation and anomaly models")?;
+            Ok(OutputKind::Classification)
+        }
+        Kind::Segmentation => {
+            let top_k = top_k.map(|value| value.integer_u32(1..=TOP_K_MAX)).transpose()?;
+            let map_score = map_score.ok_or_else(|| needs("map_score", "segmentation"))?;
+            let map_score = match map_score.word(&[("max", 0), ("top-k-mean", 1), ("area-share", 2)])? {
+                0 => MapScore::Max,
+                1 => MapScore::TopKMean { k: top_k.ok_or_else(|| needs("top_k", "map_score = \"top-k-mean\""))? },
+                _ => MapScore::AreaShare,
+            };
+            let pixel_threshold = threshold_of(threshold.ok_or_else(|| needs("pixel_threshold", "segmentation"))?)?;
+            Ok(OutputKind::Segmentation { map_score, pixel_threshold })
+        }
+        Kind::Anomaly => {
+            let score_tensor = score_tensor.ok_or_else(|| needs("score_tensor", "an anomaly model"))?;
+            Ok(OutputKind::Anomaly {
+                score_tensor: score_tensor.text(TENSOR_NAME_BYTES_MAX)?,
+                pixel_threshold: threshold.map(threshold_of).transpose()?,
+            })
+        }
+    }
+}
+
+fn policy(mut section: Section<'_>, output: &Output) -> Result<Policy, RecipeError> {
+    let comparator =
+        section.required("comparator")?.word(&[(">=", Comparator::AtOrAbove), (">", Comparator::Above)])?;
+    let review = threshold(&section.required("review")?)?;
+    let reject_value = section.required("reject")?;
+    let reject = threshold(&reject_value)?;
+    in_order(&reject_value, review, reject)?;
+    let top_score_min = match section.optional("top_score_min") {
+        Some(value) => {
+            let score = threshold(&value)?;
+            if score != Score::ZERO && output.kind != OutputKind::Classification {
+                return Err(value.problem("has a meaning only for classification models"));
+            }
+            score
+        }
+        None => Score::ZERO,
+    };
+    let role = Role::Defect { review, reject };
+    let mut labels: Vec<LabelPolicy> =
+        output.labels.iter().map(|label| LabelPolicy { label: label.clone(), role }).collect();
+    if let Some(classes) = section.optional("class") {
+        for class in classes.table()?.entries() {
+            let label = class.name(&classes.key);
+            let Some(policy) = labels.iter_mut().find(|policy| policy.label == label) else {
+                return Err(class.problem(format!("is no label of [output]; labels are {}", output.labels.join(", "))));
+            };
+            policy.role = class_role(&class, review, reject)?;
+        }
+    }
+    if labels.iter().all(|policy| policy.role == Role::Ok) {
+        return Err(section.problem("class", "leaves no label that is a defect, so every frame would be OK".to_owned()));
+    }
+    section.finish()?;
+    Ok(Policy { comparator, top_score_min, labels })
+}
+
+fn class_role(value: &Placed<'_>, review: Score, reject: Score) -> Result<Role, RecipeError> {
+    let mut section = value.table()?;
+    let role = section.optional("role").map(|value| value.word(&[("defect", false), ("ok", true)])).transpose()?;
+    let own_review = section.optional("review");
+    let own_reject = section.optional("reject");
+    let role = if role == Some(true) {
+        if let Some(value) = own_review.or(own_reject) {
+            return Err(value.problem("has no meaning for a label with role = \"ok\""));
+        }
+        Role::Ok
+    } else {
+        let review = own_review.map(|value| threshold(&value)).transpose()?.unwrap_or(review);
+        let reject = own_reject.map(|value| threshold(&value)).transpose()?.unwrap_or(reject);
+        in_order(value, review, reject)?;
+        Role::Defect { review, reject }
+    };
+    section.finish()?;
+    Ok(role)
+}
+
+fn threshold(value: &Placed<'_>) -> Result<Score, RecipeError> {
+    value.score(-THRESHOLD_MAX..=THRESHOLD_MAX)
+}
+
+fn in_order(value: &Placed<'_>, review: Score, reject: Score) -> Result<(), RecipeError> {
+    if review <= reject {
+        Ok(())
+    } else {
+        Err(value.problem(format!("puts reject, {}, below review, {}", reject.get(), review.get())))
+    }
+}

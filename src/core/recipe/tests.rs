@@ -1,0 +1,234 @@
+//! What a recipe may say, and how a wrong one is refused.
+
+use proptest::prelude::*;
+
+use super::*;
+
+const SEGMENTATION: &str = r#"format = 1
+name = "machined-surface"
+version = "1.0.0"
+title = "Machined metal and plastic surfaces"
+
+[model]
+file = "model.onnx"
+digest = "blake3:0000000000000000000000000000000000000000000000000000000000000001"
+
+[calibration]
+file = "machined-surface-1.0.0.toml"
+digest = "blake3:0000000000000000000000000000000000000000000000000000000000000002"
+
+[frame]
+formats = ["png", "jpeg", "tiff", "bmp", "Mono8", "BayerRG8"]
+width_px = { min = 64, max = 4096 }
+height_px = { min = 64, max = 4096 }
+encoded_bytes_max = 33_554_432
+
+[quality]
+mean_min = 0.05
+mean_max = 0.95
+saturated_share_max = 0.25
+focus_min = 0.0001
+
+[input]
+tensor = "input"
+colour = "gray"
+width_px = 256
+height_px = 256
+resize = "pillow-bilinear"
+fit = "stretch"
+mean = [0.5]
+std = [0.5]
+
+[output]
+kind = "segmentation"
+tensor = "logits"
+activation = "sigmoid"
+labels = ["good", "scratch", "dent"]
+map_score = "top-k-mean"
+top_k = 32
+pixel_threshold = 0.5
+
+[policy]
+comparator = ">="
+review = 0.30
+reject = 0.60
+top_score_min = 0.0
+
+[policy.class."dent"]
+review = 0.25
+reject = 0.50
+
+[policy.class."good"]
+role = "ok"
+"#;
+
+const CALIBRATION: &str = r#"format = 1
+name = "steel-surface-type"
+version = "1.0.0"
+model = "blake3:0000000000000000000000000000000000000000000000000000000000000001"
+method = "temperature"
+temperature = 1.27
+slope = 1.0
+intercept = 0.0
+fitted_on = "validation split, 204 images"
+note = "free text"
+"#;
+
+fn score(value: f32) -> Score {
+    Score::new(value).unwrap()
+}
+
+/// The refusal after replacing `from` by `to` in the valid recipe.
+fn refusal(from: &str, to: &str) -> String {
+    assert!(SEGMENTATION.contains(from), "{from}");
+    Recipe::parse(&SEGMENTATION.replace(from, to)).expect_err(to).to_string()
+}
+
+#[test]
+fn the_example_of_the_spec_resolves_its_overrides() {
+    let recipe = Recipe::parse(SEGMENTATION).unwrap();
+    assert_eq!(recipe.reference().as_str(), "machined-surface@1.0.0");
+    assert_eq!(recipe.digest, Blake3Digest::of(SEGMENTATION.as_bytes()));
+    assert_eq!(recipe.frame.formats[5], FrameFormat::Raw(PixelFormat::BayerRG8));
+    assert_eq!(recipe.frame.encoded_bytes_max, 33_554_432);
+    assert_eq!(
+        recipe.policy.labels.iter().map(|label| label.role).collect::<Vec<_>>(),
+        [
+            Role::Ok,
+            Role::Defect { review: score(0.3), reject: score(0.6) },
+            Role::Defect { review: score(0.25), reject: score(0.5) },
+        ]
+    );
+    let OutputKind::Segmentation { map_score: MapScore::TopKMean { k: 32 }, pixel_threshold } = recipe.output.kind
+    else {
+        panic!("{:?}", recipe.output.kind)
+    };
+    assert!((pixel_threshold - 0.5).abs() < f32::EPSILON);
+}
+
+#[test]
+fn refusals_name_line_column_and_key() {
+    let cases = [
+        (
+            "mean = [0.5]",
+            "mean = [0.5, 0.5]",
+            "line 33, column 8: `input.mean` has 2 values, the colour has 1 channels",
+        ),
+        ("std = [0.5]", "std = [0]", "line 34, column 8: `input.std[0]` is 0; 0.000001 to 1000000 is allowed"),
+        ("reject = 0.60", "reject = 0.20", "line 48, column 10: `policy.reject` puts reject, 0.2, below review, 0.3"),
+        (
+            "reject = 0.60",
+            "reject = nan",
+            "line 48, column 10: `policy.reject` is nan; -1000000000 to 1000000000 is allowed",
+        ),
+        ("top_k = 32", "top_k = 0", "line 42, column 9: `output.top_k` is 0; 1 to 65536 is allowed"),
+        ("top_k = 32", "", "line 36, column 1: `output.top_k` is missing; map_score = \"top-k-mean\" needs it"),
+        ("format = 1", "format = 2", "line 1, column 10: `format` is 2; 1 to 1 is allowed"),
+        (
+            "comparator = \">=\"",
+            "comparator = \"<\"",
+            "line 46, column 14: `policy.comparator` is \"<\"; use one of >=, >",
+        ),
+    ];
+    for (from, to, expected) in cases {
+        assert_eq!(refusal(from, to), expected);
+    }
+    assert!(refusal("top_k", "topk").contains("`output.top_k` is missing"));
+    assert!(
+        refusal("[quality]", "[quality]\nblur_min = 1").contains("line 21, column 1: `quality.blur_min` is not known")
+    );
+    assert!(
+        refusal("file = \"model.onnx\"", "file = \"../model.onnx\"").contains("`model.file` is a file name without")
+    );
+    assert!(refusal("\"BayerRG8\"", "\"YUV422\"").contains("`frame.formats[5]` \"YUV422\" is no frame format"));
+    assert!(refusal("class.\"dent\"", "class.\"dents\"").contains("`policy.class.dents` is no label"));
+    assert!(refusal("role = \"ok\"", "role = \"ok\"\nreview = 0.1").contains("no meaning"));
+    assert!(refusal("top_score_min = 0.0", "top_score_min = 0.5").contains("only for classification"));
+    assert!(refusal("fit = \"stretch\"", "fit = \"letterbox\"").contains("`input.pad` is missing"));
+    assert!(refusal("max = 4096", "max = 16384").contains("pixels"));
+    assert!(refusal("version = \"1.0.0\"", "version = \"1.0\"").contains("`version` is no semantic version"));
+    assert!(refusal("name = \"machined-surface\"", "name = \"Machined\"").contains("`name` may hold only"));
+    assert!(refusal("tensor = \"logits\"", "tensor = 5").contains("`output.tensor` is integer; a text is expected"));
+    assert!(refusal("[frame]", "[frame").starts_with("line 14, column 7: not TOML"));
+}
+
+#[test]
+fn a_recipe_without_defect_labels_would_pass_everything_and_is_refused() {
+    let text = SEGMENTATION.replace("\"good\", \"scratch\", \"dent\"", "\"good\"");
+    let text = text.replace("[policy.class.\"dent\"]\nreview = 0.25\nreject = 0.50\n", "");
+    assert!(Recipe::parse(&text).unwrap_err().to_string().contains("leaves no label that is a defect"));
+}
+
+#[test]
+fn keys_of_another_kind_are_refused() {
+    let classification = SEGMENTATION.replace("\"segmentation\"", "\"classification\"");
+    assert!(Recipe::parse(&classification).unwrap_err().to_string().contains("only for segmentation"));
+    let anomaly = SEGMENTATION.replace("\"segmentation\"", "\"anomaly\"");
+    assert!(Recipe::parse(&anomaly).unwrap_err().to_string().contains("an anomaly model has exactly one"));
+}
+
+#[test]
+fn a_calibration_belongs_to_one_model_and_one_recipe() {
+    let calibration = Calibration::parse(CALIBRATION).unwrap();
+    assert_eq!(calibration.method, Method::Temperature(1.27));
+    let mut recipe = Recipe::parse(SEGMENTATION).unwrap();
+    assert!(matches!(recipe.accept_calibration(Some(&calibration)), Err(RecipeError::OtherCalibration { .. })));
+    assert!(matches!(recipe.accept_calibration(None), Err(RecipeError::OtherCalibration { .. })));
+    recipe.calibration.as_mut().unwrap().digest = calibration.digest;
+    assert_eq!(recipe.accept_calibration(Some(&calibration)), Ok(()));
+    recipe.model.digest = Blake3Digest::of(b"another model");
+    assert!(matches!(recipe.accept_calibration(Some(&calibration)), Err(RecipeError::OtherModel { .. })));
+}
+
+#[test]
+fn a_calibration_that_would_turn_scores_around_is_refused() {
+    let refused = |from: &str, to: &str| Calibration::parse(&CALIBRATION.replace(from, to)).unwrap_err().to_string();
+    assert!(refused("temperature = 1.27", "temperature = 0.0").starts_with("line 6, column 15: `temperature` is 0.0"));
+    assert!(refused("temperature = 1.27", "temperature = inf").contains("`temperature` is inf"));
+    assert!(refused("slope = 1.0", "slope = -1.0").contains("`slope` is -1.0"));
+    assert!(refused("temperature = 1.27", "").contains("`temperature` is missing"));
+    assert!(refused("note", "notes").contains("`notes` is not known"));
+    let platt = CALIBRATION.replace("\"temperature\"", "\"platt\"");
+    assert_eq!(Calibration::parse(&platt).unwrap().method, Method::Platt { slope: 1.0, intercept: 0.0 });
+}
+
+#[test]
+fn a_file_too_long_is_refused_unread() {
+    let text = format!("{SEGMENTATION}#{}", " ".repeat(TEXT_BYTES_MAX));
+    assert!(matches!(Recipe::parse(&text), Err(RecipeError::TooLong { .. })));
+}
+
+#[test]
+fn shipped_recipes_and_calibrations_are_accepted() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut seen = 0;
+    for name in std::fs::read_dir(root.join("models")).unwrap() {
+        for version in std::fs::read_dir(name.unwrap().path()).into_iter().flatten() {
+            let folder = version.unwrap().path();
+            let Ok(text) = std::fs::read_to_string(folder.join("recipe.toml")) else { continue };
+            let recipe = Recipe::parse(&text).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+            let calibration = recipe.calibration.as_ref().map(|named| {
+                let text = std::fs::read_to_string(root.join("calibration").join(&named.file)).unwrap();
+                Calibration::parse(&text).unwrap_or_else(|error| panic!("{}: {error}", named.file))
+            });
+            recipe.accept_calibration(calibration.as_ref()).unwrap();
+            seen += 1;
+        }
+    }
+    assert!(seen > 0, "the repository ships recipes");
+}
+
+proptest! {
+    #[test]
+    fn no_text_panics(text in "\\PC{0,200}") {
+        let _ = Recipe::parse(&text);
+        let _ = Calibration::parse(&text);
+    }
+
+    #[test]
+    fn no_mutation_of_a_valid_recipe_panics(at in 0..SEGMENTATION.len(), cut in 0..20_usize, put in "\\PC{0,8}") {
+        let mut text = SEGMENTATION.to_owned();
+        text.replace_range(at..(at + cut).min(SEGMENTATION.len()), &put);
+        let _ = Recipe::parse(&text);
+    }
+}
