@@ -1,4 +1,8 @@
 //! The lineage: what an entry says, and how its place in the log is proven.
 
+pub mod checkpoint;
 pub mod entry;
+pub mod passport;
 pub mod private;
+pub mod tiles;
+pub mod tree;
