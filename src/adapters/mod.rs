@@ -1,3 +1,4 @@
-//! (adapters)
+//! What keeps the contracts of the ports: disks, keys, clocks and ONNX Runtime.
 
+pub mod ort;
 pub mod sled_index;
