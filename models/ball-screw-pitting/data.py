@@ -3,7 +3,8 @@
     python models/ball-screw-pitting/data.py --data BSDATA_FOLDER     (writes crops.csv, the crops of the test part)
 
 A whole frame shows the full width of the screw, whatever its size in pixels, so a crop of a quarter of the width and
-half of the height shows the same piece of metal in every frame.
+half of the height shows the same piece of metal in every frame. The crops overlap, so that a pit cut by the border of
+one crop lies well inside another.
 """
 
 import argparse
@@ -16,12 +17,13 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 HERE = Path(__file__).parent
-COLUMNS, ROWS = 4, 2
+SHARE_X, SHARE_Y = 4, 2  # a crop is a quarter of the width and half of the height
+COLUMNS, ROWS = 5, 3
 WIDTH_PX, HEIGHT_PX = 256, 208  # the model's input; a crop is stretched to it
 MAP = (WIDTH_PX // 2, HEIGHT_PX // 2)
 # All at the size of the input, so that they mean the same in small and large frames.
-BAD_PX = 40  # a crop with so many labelled pixels is bad: a pit of about 6 x 6 pixels
-MARGIN_PX = 12  # a crop with a label nearer than this to its border is not good: half a pit may show
+BAD_PX = 80  # a crop with so many labelled pixels, clear of its border, is bad: a pit of about 9 x 9 pixels
+MARGIN_PX = 12  # this near to the border, inside or outside, a pit is cut or may be, and says neither good nor bad
 
 # Held out for choosing thresholds: two places on the worn screw with their whole time sequences, and two runs of
 # neighbouring frames of the other screws. None of them is trained on.
@@ -66,18 +68,24 @@ def pitting_of(labels: Path, size: tuple[int, int]) -> Image.Image:
 
 def grid(picture: Picture) -> list[tuple[int, int, int, int]]:
     """The crops of a picture as (x, y, w, h), row by row."""
-    w, h = picture.gray.width // COLUMNS, picture.gray.height // ROWS
-    return [(column * w, row * h, w, h) for row in range(ROWS) for column in range(COLUMNS)]
+    width, height = picture.gray.size
+    w, h = width // SHARE_X, height // SHARE_Y
+    return [
+        ((width - w) * column // (COLUMNS - 1), (height - h) * row // (ROWS - 1), w, h)
+        for row in range(ROWS)
+        for column in range(COLUMNS)
+    ]
 
 
 def label_of(picture: Picture, crop: tuple[int, int, int, int]) -> str:
     x, y, w, h = crop
-    pitting = np.asarray(picture.pitting)
+    pitting = np.asarray(picture.pitting) > 0
     # From pixels of the picture to pixels of the input.
     scale_x, scale_y = WIDTH_PX / w, HEIGHT_PX / h
-    if (pitting[y : y + h, x : x + w] > 0).sum() * scale_x * scale_y >= BAD_PX:
-        return "bad"
     margin_x, margin_y = round(MARGIN_PX / scale_x), round(MARGIN_PX / scale_y)
+    inside = pitting[y + margin_y : y + h - margin_y, x + margin_x : x + w - margin_x]
+    if inside.sum() * scale_x * scale_y >= BAD_PX:
+        return "bad"
     around = pitting[max(0, y - margin_y) : y + h + margin_y, max(0, x - margin_x) : x + w + margin_x]
     return "excluded" if around.any() else "good"
 

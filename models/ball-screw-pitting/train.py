@@ -22,7 +22,7 @@ from common.score import Frame, map_scores, to_tensor
 from common.training import (
     SEED, export, fit, fit_platt, map_loss, maps_of, one_core_ms, seed_everything, write_release,
 )  # fmt: skip
-from data import COLUMNS, HEIGHT_PX, MAP, ROWS, WIDTH_PX, Picture, grid, label_of, pictures
+from data import HEIGHT_PX, MAP, SHARE_X, SHARE_Y, WIDTH_PX, Picture, grid, label_of, pictures
 
 STEPS = 1100
 BATCH = 16
@@ -33,8 +33,8 @@ INPUT = {
     "mean": [0.5], "std": [0.25],
 }  # fmt: skip
 # On the validation part: at most this share of bad crops passed, at most this share of good crops rejected.
-ESCAPE_ALLOWED = 0.015
-OVERKILL_ALLOWED = 0.01
+ESCAPE_ALLOWED = 0.04
+OVERKILL_ALLOWED = 0.02
 
 CALIBRATION = """\
 format = 1
@@ -127,7 +127,7 @@ class Sampler:
         part = self.others if rng.random() < 0.35 else self.worn
         picture = part[rng.integers(len(part))]
         zoom = rng.uniform(0.8, 1.25)
-        w, h = picture.gray.width / COLUMNS * zoom, picture.gray.height / ROWS * zoom * rng.uniform(0.92, 1.08)
+        w, h = picture.gray.width / SHARE_X * zoom, picture.gray.height / SHARE_Y * zoom * rng.uniform(0.92, 1.08)
         h = min(h, picture.gray.height)
         x, y = rng.uniform(0, picture.gray.width - w), rng.uniform(0, picture.gray.height - h)
         if rng.random() < 0.6:
@@ -191,14 +191,14 @@ class GridCrops:
 
 def choose(crops: GridCrops) -> tuple[float, float]:
     """Review as high as the allowed escape permits; reject as low as the allowed overkill permits."""
-    bad, good = (np.sort(crops.score[crops.label == kind]) for kind in ("bad", "good"))
+    bad, good = (np.sort(crops.score[crops.label == kind]).astype(float) for kind in ("bad", "good"))
     review = bad[int(ESCAPE_ALLOWED * len(bad))]
     reject = good[-1 - int(OVERKILL_ALLOWED * len(good))]
-    # Rounded towards caution: a bad crop is reviewed sooner, a good one rejected later.
-    review, reject = np.floor(review * 1000 - 1) / 1000, np.ceil(reject * 1000 + 1) / 1000
-    # Where good and bad are far apart the two cross; then both sit between, with the lower one for review.
-    review, reject = sorted((float(review), float(reject)))
-    return max(review, 0.001), min(max(reject, 0.5), 0.999)
+    # Rounded towards caution: a bad crop is reviewed sooner, a good one rejected later. Were good and bad so far apart
+    # that the two cross, the lower one would be the bar for review.
+    bars = float(np.floor(review * 1000 - 1) / 1000), float(np.ceil(reject * 1000 + 1) / 1000)
+    review, reject = min(bars), max(bars)
+    return round(max(review, 0.001), 3), round(min(reject, 0.999), 3)
 
 
 def main() -> None:
@@ -206,15 +206,19 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="the folder that holds image_data.json")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--weights", type=Path, help="take these weights (weights.pt) instead of training")
     arguments = parser.parse_args()
 
     rng = seed_everything(arguments.threads)
     found = pictures(arguments.data)
     part = {name: [picture for picture in found if picture.split == name] for name in ("train", "val", "test")}
-    sampler = Sampler(part["train"], rng)
-    model = fit(MapNet(1), sampler.batch, map_loss(3.0), STEPS, peak_rate=4e-3)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    torch.save(model.state_dict(), arguments.out / "weights.pt")
+    model = MapNet(1).eval()
+    if arguments.weights:
+        model.load_state_dict(torch.load(arguments.weights))
+    else:
+        model = fit(model, Sampler(part["train"], rng).batch, map_loss(3.0), STEPS, peak_rate=4e-3)
+        torch.save(model.state_dict(), arguments.out / "weights.pt")
 
     val, test = GridCrops(model, part["val"]), GridCrops(model, part["test"])
     slope, intercept = fit_platt(val.logits, val.target)

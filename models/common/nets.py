@@ -43,12 +43,16 @@ class MapNet(nn.Module):
     """U-Net (Ronneberger et al. 2015): [N, 1, H, W] to raw logits [N, labels, H/2, W/2]; H and W multiples of 16.
 
     The stem halves the size at once and the map stays there: most of the time of a U-Net goes into its full-size
-    layers, and a defect that matters is wider than two pixels of the input.
+    layers, and a defect that matters is wider than two pixels of the input. With `quarter` the stem halves it once
+    more, which makes room for an input of twice the side; then H and W are multiples of 32.
     """
 
-    def __init__(self, labels: int, widths: tuple[int, ...] = (16, 24, 48, 72), prior: float = 0.01):
+    def __init__(
+        self, labels: int, widths: tuple[int, ...] = (16, 24, 48, 72), prior: float = 0.01, quarter: bool = False
+    ):
         super().__init__()
-        self.stem = nn.Sequential(*conv_bn(1, widths[0], 5, 2), nn.ReLU(), *conv_bn(widths[0], widths[0]), nn.ReLU())
+        second = conv_bn(widths[0], widths[0], stride=2 if quarter else 1)
+        self.stem = nn.Sequential(*conv_bn(1, widths[0], 5, 2), nn.ReLU(), *second, nn.ReLU())
         self.down = nn.ModuleList(Block(a, b, stride=2) for a, b in zip(widths, widths[1:]))
         self.squeeze = nn.ModuleList(
             nn.Sequential(*conv_bn(b, a, 1), nn.ReLU()) for a, b in zip(widths, widths[1:])
