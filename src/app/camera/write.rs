@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use rayon::prelude::*;
 use serde::Serialize;
 
-use super::{ImageFormat, SimulateArgs, progress::Progress};
+use super::{ImageFormat, progress::Progress};
 use crate::core::simulate::{Defect, SimulatedPart, Simulator, Surface};
 
 /// Parts rendered together: enough to keep every core busy, few enough to hold in memory.
@@ -30,9 +30,7 @@ struct Label<'a> {
     defects: &'a [Defect],
 }
 
-pub fn run(args: &SimulateArgs, directory: &Path) -> anyhow::Result<u8> {
-    let simulator = args.parts.simulator()?;
-    let format = args.parts.format;
+pub fn run(simulator: &Simulator, format: ImageFormat, first: u64, count: u64, directory: &Path) -> anyhow::Result<u8> {
     for folder in ["frames", "masks"] {
         let path = directory.join(folder);
         fs::create_dir_all(&path).with_context(|| format!("cannot make the folder {}", path.display()))?;
@@ -41,13 +39,13 @@ pub fn run(args: &SimulateArgs, directory: &Path) -> anyhow::Result<u8> {
     let labels = File::create(&labels_path).with_context(|| format!("cannot write {}", labels_path.display()))?;
     let mut labels = BufWriter::new(labels);
 
-    let progress = Progress::new(Some(args.count), "parts");
+    let progress = Progress::new(Some(count), "parts");
     let (mut bad, mut done) = (0_u64, 0_u64);
-    while done < args.count {
-        let batch = BATCH_PARTS.min(args.count - done);
-        let parts: Vec<SimulatedPart> = (args.first + done..args.first + done + batch)
+    while done < count {
+        let batch = BATCH_PARTS.min(count - done);
+        let parts: Vec<SimulatedPart> = (first + done..first + done + batch)
             .into_par_iter()
-            .map(|number| store(&simulator, number, format, directory))
+            .map(|number| store(simulator, number, format, directory))
             .collect::<anyhow::Result<_>>()?;
         for part in &parts {
             bad += u64::from(part.is_bad);
