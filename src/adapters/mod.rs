@@ -1,4 +1,5 @@
 //! What keeps the contracts of the ports: disks, keys, clocks and ONNX Runtime.
 
+pub mod keys;
 pub mod ort;
 pub mod sled_index;

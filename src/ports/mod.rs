@@ -5,3 +5,4 @@ pub mod clock;
 pub mod index;
 pub mod inference;
 pub mod lineage;
+pub mod sealer;
