@@ -1,5 +1,6 @@
 //! What keeps the contracts of the ports: disks, keys, clocks and ONNX Runtime.
 
+pub mod clock;
 pub mod keys;
 pub mod ort;
 pub mod sled_index;
