@@ -8,6 +8,7 @@ mod show;
 pub mod source;
 pub mod summary;
 mod wire;
+pub mod words;
 mod write;
 
 #[cfg(test)]
@@ -19,10 +20,11 @@ use clap::{Args, Subcommand, ValueEnum};
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    client::{LineClient, LineConfig, LineError, LineEvent, TlsPem},
+    client::LineClient,
     ledger::Ledger,
     show::{Show, Style},
     source::{Folder, Frames, Serials, SharedLedger},
+    words::{LineConfig, LineError, LineEvent, TlsPem},
 };
 use crate::{
     core::simulate::{Simulator, SimulatorConfig, SimulatorError, Surface},

@@ -3,9 +3,9 @@
 use serde_json::json;
 
 use super::{
-    client::{Answered, LineEvent, code_name},
     progress::Progress,
     summary::Summary,
+    words::{Answered, LineEvent, code_name},
 };
 
 /// How much is said.

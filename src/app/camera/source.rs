@@ -16,8 +16,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     ImageFormat,
-    client::{OutgoingFrame, Unsent},
     ledger::{Ledger, LedgerError},
+    words::{OutgoingFrame, Unsent},
 };
 use crate::{
     core::simulate::Simulator,

@@ -9,14 +9,17 @@ use std::{
 use hdrhistogram::Histogram;
 use serde_json::json;
 
-use super::client::{Answered, StageTimes, code_name};
+use super::words::{Answered, StageTimes, code_name};
 use crate::types::Verdict;
 
 /// Longest latency told apart: an hour.
 const LATENCY_US_MAX: u64 = 3_600_000_000;
 
+/// A stage's name and how to read its time.
+type Stage = (&'static str, fn(&StageTimes) -> u64);
+
 /// The stages of the service in the order a frame passes them.
-const STAGES: [(&str, fn(&StageTimes) -> u64); 9] = [
+const STAGES: [Stage; 9] = [
     ("queue", |t| t.queue_us),
     ("check", |t| t.check_us),
     ("decode", |t| t.decode_us),

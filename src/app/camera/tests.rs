@@ -13,13 +13,17 @@ use clap::{CommandFactory as _, Parser};
 use tokio::sync::mpsc;
 use tokio_stream::{Stream, StreamExt as _, wrappers::ReceiverStream};
 use tokio_util::sync::CancellationToken;
-use tonic::{Code, Request, Response, Status, Streaming, transport::server::TcpIncoming};
+use tonic::{
+    Code, Request, Response, Status, Streaming,
+    transport::{Certificate, Identity, ServerTlsConfig, server::TcpIncoming},
+};
 
 use super::{
-    client::{LineClient, LineConfig, LineError, LineEvent, OutgoingFrame, Unsent},
+    client::LineClient,
     ledger::Ledger,
     source::{Folder, Frames, Serials, SharedLedger},
     summary::{Comparison, Summary},
+    words::{LineConfig, LineError, LineEvent, OutgoingFrame, TlsPem, Unsent},
     *,
 };
 use crate::edge::pb::{
@@ -132,6 +136,7 @@ struct Service {
     died: mpsc::UnboundedReceiver<()>,
     runtime: Option<tokio::runtime::Runtime>,
     message_bytes_max: usize,
+    tls: Option<ServerTlsConfig>,
 }
 
 impl Service {
@@ -143,8 +148,14 @@ impl Service {
         let (sender, died) = mpsc::unbounded_channel();
         let script: Script = Box::new(script);
         let service = Scripted { book: Arc::default(), script: Arc::new(Mutex::new(script)), died: sender };
-        let mut service =
-            Self { address: ([127, 0, 0, 1], 0).into(), service, died, runtime: None, message_bytes_max: bytes_max };
+        let mut service = Self {
+            address: ([127, 0, 0, 1], 0).into(),
+            service,
+            died,
+            runtime: None,
+            message_bytes_max: bytes_max,
+            tls: None,
+        };
         service.up();
         service
     }
@@ -156,7 +167,11 @@ impl Service {
         let _context = runtime.enter();
         let incoming = TcpIncoming::bind(self.address).unwrap();
         self.address = incoming.local_addr().unwrap();
-        runtime.spawn(tonic::transport::Server::builder().add_service(server).serve_with_incoming(incoming));
+        let mut builder = tonic::transport::Server::builder();
+        if let Some(tls) = &self.tls {
+            builder = builder.tls_config(tls.clone()).unwrap();
+        }
+        runtime.spawn(builder.add_service(server).serve_with_incoming(incoming));
         self.runtime = Some(runtime);
     }
 
@@ -403,6 +418,45 @@ async fn a_stop_lets_the_parts_in_flight_finish() {
     assert_eq!(summary.frames, answered, "every frame taken is answered");
     assert!((10..20).contains(&answered), "{answered}");
     assert_eq!(summary.exit_code(), 0);
+}
+
+#[tokio::test]
+async fn over_tls_both_sides_show_who_they_are() {
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+    let authority_key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = params.self_signed(&authority_key).unwrap().pem();
+    let issuer = Issuer::new(params, authority_key);
+    let signed = |name: &str| {
+        let key = KeyPair::generate().unwrap();
+        let certificate = CertificateParams::new(vec![name.to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
+        (certificate.pem(), key.serialize_pem())
+    };
+    let (server, line_pc) = (signed("localhost"), signed("line-1"));
+
+    let mut service = Service::start(|_| Act::Decide);
+    service.kill().await;
+    service.tls = Some(
+        ServerTlsConfig::new()
+            .identity(Identity::from_pem(&server.0, &server.1))
+            .client_ca_root(Certificate::from_pem(&authority)),
+    );
+    service.up();
+    let config = |identity: Option<(String, String)>| LineConfig {
+        server: format!("https://localhost:{}", service.address.port()),
+        tls: Some(TlsPem {
+            authority: authority.clone().into_bytes(),
+            identity: identity.map(|(certificate, key)| (certificate.into_bytes(), key.into_bytes())),
+        }),
+        reconnect_for: Duration::from_millis(50),
+        ..service.config()
+    };
+    let summary = run(&LineClient::connect(config(Some(line_pc))).unwrap(), frames(5)).await;
+    assert_eq!((summary.ok, summary.exit_code()), (5, 0), "{summary:?}");
+    let nobody = run(&LineClient::connect(config(None)).unwrap(), frames(5)).await;
+    assert_eq!(nobody.decided(), 0, "without a certificate nothing is judged");
+    assert_eq!(nobody.exit_code(), 1);
 }
 
 fn folder_of(names: &[&str]) -> tempfile::TempDir {

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use tonic::Code;
 
-use super::client::{Decision, LabelScore, LineConfig, Outcome, OutgoingFrame, Refusal, StageTimes};
+use super::words::{Decision, LabelScore, LineConfig, Outcome, OutgoingFrame, Refusal, StageTimes};
 use crate::{edge::pb, types::Verdict};
 
 pub type Request = pb::InspectRequest;
