@@ -371,7 +371,7 @@ impl Entry {
     /// [`EntryError::TooLong`] above [`ENTRY_BYTES_MAX`].
     pub fn encode(&self) -> Result<Vec<u8>, EntryError> {
         let bytes = match self {
-            Self::Decision(entry) => serde_json::to_vec(entry),
+            Self::Decision(entry) => return entry.encode(),
             Self::Gap(entry) => serde_json::to_vec(entry),
             Self::Recipe(entry) => serde_json::to_vec(entry),
             Self::Access(entry) => serde_json::to_vec(entry),
@@ -379,7 +379,7 @@ impl Entry {
             Self::Start(entry) => serde_json::to_vec(entry),
             Self::Unknown { kind, .. } => unreachable!("an entry of unknown kind {kind} is only ever read"),
         }?;
-        if bytes.len() > ENTRY_BYTES_MAX { Err(EntryError::TooLong(bytes.len())) } else { Ok(bytes) }
+        bounded(bytes)
     }
 
     /// Reads the bytes of one entry.
@@ -447,7 +447,19 @@ impl Entry {
     }
 }
 
+fn bounded(bytes: Vec<u8>) -> Result<Vec<u8>, EntryError> {
+    if bytes.len() > ENTRY_BYTES_MAX { Err(EntryError::TooLong(bytes.len())) } else { Ok(bytes) }
+}
+
 impl Decision {
+    /// The bytes the log keeps; the same as [`Entry::encode`] gives.
+    ///
+    /// # Errors
+    /// [`EntryError::TooLong`] above [`ENTRY_BYTES_MAX`].
+    pub fn encode(&self) -> Result<Vec<u8>, EntryError> {
+        bounded(serde_json::to_vec(self)?)
+    }
+
     /// What makes the decision's frame unique for retries.
     #[must_use]
     pub fn frame_key(&self) -> FrameKey {

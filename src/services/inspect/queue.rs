@@ -86,6 +86,11 @@ impl<K: Clone + Eq + Hash, T> FairQueue<K, T> {
         self.wake.notify_all();
     }
 
+    #[must_use]
+    pub fn lane_items_max(&self) -> usize {
+        self.lane_items_max
+    }
+
     /// Items waiting in all lanes.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -1,0 +1,50 @@
+# The commands of this repository. `make demo` shows the product, `make test` runs every check CI runs.
+
+SHELL := /bin/sh
+CARGO ?= cargo
+export LINEPROOF_BUILD ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null)
+
+# A library of the user's wins; else the pinned one from the package index is fetched once into .cache/.
+ORT_FETCHED := $(CURDIR)/.cache/onnxruntime/libonnxruntime.so
+ifdef ORT_DYLIB_PATH
+ORT := $(ORT_DYLIB_PATH)
+else
+ORT := $(ORT_FETCHED)
+endif
+
+.PHONY: help demo test check lint unit verifier real bench onnxruntime clean
+
+help: ## Show this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
+
+demo: onnxruntime ## A simulated line, its verdicts, a report, and a forgery that is refused
+	$(CARGO) build --release --locked
+	ORT_DYLIB_PATH="$(ORT)" ./target/release/lineproof demo
+
+test: lint verifier unit ## Every check that CI runs
+
+lint: ## Formatting, lints, licences and advisories
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) clippy --locked --no-default-features -- -D warnings
+	scripts/deny.sh
+
+verifier: ## The auditor's binary: no server, no model runtime, no database
+	$(CARGO) build --locked --no-default-features --target-dir target/verifier
+
+unit: onnxruntime ## Unit tests and user journeys against the real binary
+	ORT_DYLIB_PATH="$(ORT)" LINEPROOF_VERIFIER="$(CURDIR)/target/verifier/debug/lineproof" $(CARGO) test --locked
+
+real: onnxruntime ## Real parts through the running service; writes docs/accuracy.md
+	$(CARGO) build --release --locked
+	ORT_DYLIB_PATH="$(ORT)" scripts/real.sh
+
+bench: onnxruntime ## The numbers of docs/performance.md
+	ORT_DYLIB_PATH="$(ORT)" $(CARGO) bench --locked
+
+onnxruntime: ## Fetch ONNX Runtime by package name and pinned hash
+	@scripts/fetch-onnxruntime.sh
+
+clean: ## Remove what the commands above made, but not the fetched library
+	$(CARGO) clean
+	rm -rf demo
