@@ -182,6 +182,14 @@ pub struct Input {
     pub std: Vec<f32>,
 }
 
+impl Input {
+    /// Channels of the tensor, 1 or 3.
+    #[must_use]
+    pub fn channels(&self) -> usize {
+        self.colour.channels()
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Colour {
     Gray,
@@ -227,6 +235,17 @@ pub struct Output {
     pub activation: Activation,
     /// One per channel, in order; the same labels in the same order as [`Policy::labels`].
     pub labels: Vec<String>,
+}
+
+impl Output {
+    /// The model outputs that are read.
+    pub fn tensor_names(&self) -> impl Iterator<Item = &str> {
+        let score = match &self.kind {
+            OutputKind::Anomaly { score_tensor, .. } => Some(score_tensor.as_str()),
+            OutputKind::Classification | OutputKind::Segmentation { .. } => None,
+        };
+        std::iter::once(self.tensor.as_str()).chain(score)
+    }
 }
 
 /// What the output tensor holds.
@@ -282,6 +301,12 @@ pub struct Policy {
 pub enum Comparator {
     AtOrAbove,
     Above,
+}
+
+impl fmt::Display for Comparator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.symbol())
+    }
 }
 
 impl Comparator {
