@@ -318,7 +318,11 @@ fn read_maps(
 
 /// One score from a map of values before `to_score`, which never falls: so the largest values are the largest scores,
 /// and only those need computing.
-#[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "scores are 32-bit; maps have < 2^53 values")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    reason = "scores are 32-bit; maps have < 2^53 values"
+)]
 fn score_of_map(
     values: &[f32],
     to_score: impl Fn(f32) -> f32,
@@ -434,9 +438,7 @@ fn label_scores(policy: &Policy, scores: &[f32]) -> Result<Vec<LabelScore>, Deci
         let label = policy.label.clone();
         let Ok(score) = Score::new(*score) else { return Err(DecideError::ScoreNotFinite { label }) };
         Ok(match policy.role {
-            Role::Defect { review, reject } => {
-                LabelScore { label, score, review: Some(review), reject: Some(reject) }
-            }
+            Role::Defect { review, reject } => LabelScore { label, score, review: Some(review), reject: Some(reject) },
             Role::Ok => LabelScore { label, score, review: None, reject: None },
         })
     });

@@ -236,10 +236,7 @@ mod tests {
         let cases = [
             (Pixels::Gray8(gray_pixels), gray_pixels.iter().map(|v| f64::from(*v) / 255.0).collect::<Vec<_>>()),
             (Pixels::Rgb8(&noise), luma.iter().map(|v| f64::from(*v) / 255.0).collect()),
-            (
-                Pixels::Gray16 { data: &deep, full_scale: 4095 },
-                deep.iter().map(|v| f64::from(*v) / 4095.0).collect(),
-            ),
+            (Pixels::Gray16 { data: &deep, full_scale: 4095 }, deep.iter().map(|v| f64::from(*v) / 4095.0).collect()),
         ];
         for (pixels, luma) in cases {
             let report = measure(&Frame { format: FrameFormat::Png, width_px: 37, height_px: 23, pixels });
@@ -270,11 +267,9 @@ mod tests {
             saturated_share_max: score(0.4),
             focus_min: score(0.1),
         };
-        assert_eq!(report.failed(&tight).iter().map(ToString::to_string).collect::<Vec<_>>(), [
-            "mean_min",
-            "mean_max",
-            "saturated_share_max",
-            "focus_min"
-        ]);
+        assert_eq!(
+            report.failed(&tight).iter().map(ToString::to_string).collect::<Vec<_>>(),
+            ["mean_min", "mean_max", "saturated_share_max", "focus_min"]
+        );
     }
 }

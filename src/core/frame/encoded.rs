@@ -166,7 +166,8 @@ fn jpeg<'a>(bytes: &[u8], rules: &FrameRules, scratch: &'a mut Scratch) -> Resul
         .set_max_height(usize::MAX)
         .jpeg_set_max_scans(JPEG_SCANS_MAX);
     let mut decoder = JpegDecoder::new_with_options(ZCursor::new(&bytes[..end]), options);
-    let damaged = |error: &dyn std::fmt::Debug| FrameError::Damaged { format, reason: shortened(&format!("{error:?}")) };
+    let damaged =
+        |error: &dyn std::fmt::Debug| FrameError::Damaged { format, reason: shortened(&format!("{error:?}")) };
     decoder.decode_headers().map_err(|error| damaged(&error))?;
     let (width, height) = decoder.dimensions().expect("the headers are decoded");
     let side = |side: usize| u32::try_from(side).expect("a JPEG's side has 16 bits");

@@ -28,11 +28,7 @@ impl Nearest {
             });
             places.collect()
         };
-        Self {
-            columns: places(source.0, target.0),
-            rows: places(source.1, target.1),
-            source_width: source.0 as usize,
-        }
+        Self { columns: places(source.0, target.0), rows: places(source.1, target.1), source_width: source.0 as usize }
     }
 
     pub(super) fn run<T: Copy, const C: usize>(&self, source: &[T], out: &mut Vec<T>) {
@@ -118,7 +114,11 @@ struct Taps {
 }
 
 impl Axis {
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "places within the source, as Pillow cuts them")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "places within the source, as Pillow cuts them"
+    )]
     fn new(source: u32, target: u32, filter: Filter) -> Self {
         let scale = f64::from(source) / f64::from(target);
         let filter_scale = scale.max(1.0);
