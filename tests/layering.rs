@@ -20,7 +20,18 @@ const MAY_USE: &[(&str, &[&str])] = &[
 const ONE_FILE: &[(&str, &str)] = &[("sled", "src/adapters/"), ("ort", "src/adapters/ort")];
 
 /// Crates and modules that pure code may not name.
-const IMPURE: &[&str] = &["tokio", "tonic", "prost", "sled", "ort", "std::fs", "std::net", "std::thread", "std::time::SystemTime", "Instant::now"];
+const IMPURE: &[&str] = &[
+    "tokio",
+    "tonic",
+    "prost",
+    "sled",
+    "ort",
+    "std::fs",
+    "std::net",
+    "std::thread",
+    "std::time::SystemTime",
+    "Instant::now",
+];
 
 #[test]
 fn every_layer_uses_only_the_layers_below_it() {
@@ -81,7 +92,10 @@ fn one_file_knows_each_engine_and_only_the_edge_knows_prost() {
             .filter(|file| code_lines(file).iter().any(|(_, line)| names(line, name)))
             .collect();
         assert!(users.len() <= 1, "{name} is named by {users:?}");
-        assert!(users.iter().all(|file| file.starts_with(home) || file.to_string_lossy().starts_with(home)), "{users:?}");
+        assert!(
+            users.iter().all(|file| file.starts_with(home) || file.to_string_lossy().starts_with(home)),
+            "{users:?}"
+        );
     }
     for file in rust_files(Path::new("src")) {
         let is_allowed = ["src/edge", "src/app"].iter().any(|layer| file.starts_with(layer));

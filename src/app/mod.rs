@@ -4,3 +4,7 @@
 pub mod camera;
 #[cfg(feature = "server")]
 pub mod config;
+#[cfg(feature = "server")]
+pub mod history;
+#[cfg(feature = "server")]
+pub mod reindex;

@@ -12,6 +12,7 @@ use std::{
 
 use lineproof::{
     adapters::sled_index::{Found, SledIndex},
+    app::reindex::reindex,
     core::lineage::private::PrivateField,
     ports::{
         index::{
@@ -20,7 +21,7 @@ use lineproof::{
         },
         lineage::LogReader,
     },
-    services::history::{CursorError, HistoryError, HistoryService, Indexer, ListRequest, facts_of},
+    services::history::{CursorError, HistoryError, HistoryService, Indexer, ListRequest, Progress, facts_of},
     types::{Blake3Digest, EntryIndex, FrameKey, Instant, Score, Verdict},
 };
 use proptest::prelude::*;
@@ -494,4 +495,22 @@ fn serial_numbers_and_lots_never_stand_in_the_index_files() {
 fn an_index_in_use_is_left_alone() {
     let bench = Bench::new(100);
     assert!(matches!(SledIndex::open(&bench.path(), KEY), Err(IndexError::InUse { .. })));
+}
+
+#[test]
+fn reindexing_puts_a_fresh_index_in_the_place_of_one_that_nobody_has_open() {
+    let bench = Bench::new(2_000);
+    let path = bench.path();
+    let log = bench.log.clone();
+    let refused = reindex(&path, KEY, log.clone(), |_| {}).unwrap_err();
+    assert!(refused.to_string().contains("in use"), "{refused}");
+    let dir = bench.dir;
+    drop((bench.service, bench.index));
+    let mut last = None;
+    assert_eq!(reindex(&path, [8; 32], log.clone(), |progress| last = Some(progress)).unwrap(), 2_000);
+    assert_eq!(last, Some(Progress { done: 2_000, total: 2_000 }));
+    let (_, found) = SledIndex::open(&path, [8; 32]).unwrap();
+    assert_eq!(found, Found::Whole);
+    let left: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|file| file.unwrap().file_name()).collect();
+    assert_eq!(left, ["index"]);
 }

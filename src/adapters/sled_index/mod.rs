@@ -128,6 +128,12 @@ impl SledIndex {
         Ok((index, found))
     }
 
+    /// # Errors
+    /// [`IndexError::InUse`] when a process has the index in `path` open.
+    pub fn check_unused(path: &Path) -> Result<(), IndexError> {
+        store::refuse_if_locked(path).map_err(|error| open_error(path, error))
+    }
+
     fn read(&self) -> RwLockReadGuard<'_, State> {
         self.state.read().unwrap_or_else(PoisonError::into_inner)
     }

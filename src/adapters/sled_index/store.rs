@@ -112,7 +112,7 @@ impl Store {
 }
 
 /// sled reports a locked and a damaged database alike, so the lock is tried first. It is the same `flock`.
-fn refuse_if_locked(path: &Path) -> Result<(), OpenError> {
+pub(super) fn refuse_if_locked(path: &Path) -> Result<(), OpenError> {
     match File::open(path.join(DB_FILE)) {
         Ok(file) => match file.try_lock() {
             Ok(()) => Ok(()),
