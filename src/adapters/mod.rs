@@ -1,5 +1,6 @@
 //! What keeps the contracts of the ports: disks, keys, clocks and ONNX Runtime.
 
+pub mod archive;
 pub mod clock;
 pub mod keys;
 pub mod ort;

@@ -66,8 +66,13 @@ impl FromStr for ImageLocation {
     }
 }
 
+/// Longest image in bytes; a frame is shorter by configuration.
+pub const IMAGE_BYTES_MAX: usize = 1 << 30;
+
 #[derive(Debug, thiserror::Error)]
 pub enum ArchiveError {
+    #[error("an image of {bytes} bytes is too long to be archived; at most {IMAGE_BYTES_MAX} are allowed")]
+    TooLong { bytes: usize },
     #[error("image archive {path}: {source}")]
     Io { path: String, source: std::io::Error },
     #[error("no image at {0}; retention may have removed it")]
@@ -80,10 +85,12 @@ pub enum ArchiveError {
 pub trait ImageArchive: Send + Sync + 'static {
     /// Seals and writes `bytes`, whose BLAKE3 is `digest`, into the pack of `class` and the UTC day of `time`.
     /// When this returns the record is written, not yet durable: [`Self::sync`] makes it so. The same digest in the
-    /// same class and day is stored once. Called from many threads at a time.
+    /// same class and day is stored once, among as many images as the adapter remembers. Called from many threads at a
+    /// time.
     ///
     /// # Errors
-    /// [`ArchiveError::Io`]; nothing is then promised of the pack's tail, and the next put begins a new pack.
+    /// [`ArchiveError::TooLong`]; [`ArchiveError::Io`]: nothing is then promised of the pack's tail, and the next put
+    /// begins a new pack. After a failed [`Self::sync`] every put fails.
     fn put(
         &self,
         class: &RetentionClass,
