@@ -1,0 +1,325 @@
+//! The auditor's public keys, and what they say of a signed note (c2sp.org/signed-note, c2sp.org/tlog-cosignature).
+
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+use data_encoding::HEXLOWER;
+use ed25519_dalek::{Signature, VerifyingKey};
+use sha2::{Digest as _, Sha256};
+
+use super::manifest::CheckpointFacts;
+use crate::core::lineage::checkpoint::{CHECKPOINT_BYTES_MAX, Checkpoint, CheckpointError};
+
+/// Keys in one key file.
+pub const KEYS_MAX: usize = 64;
+const KEY_LINE_BYTES_MAX: usize = 512;
+/// Signatures that are looked at in one note.
+const SIGNATURES_MAX: usize = 64;
+const ED25519: u8 = 1;
+const COSIGNATURE: u8 = 4;
+
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum KeyError {
+    #[error("line {line} of the key file is no verifier key: {reason}")]
+    Line { line: usize, reason: &'static str },
+    #[error("the key file holds no key; it has lines such as `plant.example/log+530d903a+AekyeRrm…`")]
+    Empty,
+    #[error("the key file has more than {KEYS_MAX} keys")]
+    TooMany,
+}
+
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum NoteError {
+    #[error("the checkpoint is no signed note: {0}")]
+    Form(&'static str),
+    #[error(transparent)]
+    Checkpoint(CheckpointError),
+    #[error("none of the given keys has signed the checkpoint of the log {origin:?}")]
+    NoSignature { origin: String },
+    #[error("the signature of {key} under the checkpoint does not verify")]
+    Signature { key: String },
+}
+
+/// A public key with its name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VerifierKey {
+    name: String,
+    id: [u8; 4],
+    kind: u8,
+    key: VerifyingKey,
+}
+
+impl VerifierKey {
+    /// The key under which a log of this name signs.
+    #[must_use]
+    pub fn log(name: &str, key: VerifyingKey) -> Self {
+        Self { name: name.into(), id: key_id(name, ED25519, key.as_bytes()), kind: ED25519, key }
+    }
+
+    /// Reads a vkey line: `<name>+<8 hex>+<base64 of type and key>`.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, &'static str> {
+        let mut parts = text.splitn(3, '+');
+        let (Some(name), Some(id), Some(key)) = (parts.next(), parts.next(), parts.next()) else {
+            return Err("a key has three parts, separated by +");
+        };
+        if name.is_empty() || name.chars().any(char::is_whitespace) {
+            return Err("the name before the first + is empty or has spaces");
+        }
+        let key = BASE64.decode(key).map_err(|_| "the part after the second + is not base64")?;
+        let (kind, key) = match key.split_first() {
+            Some((&kind @ (ED25519 | COSIGNATURE), key)) => (kind, key),
+            _ => return Err("it is not an Ed25519 key"),
+        };
+        let bytes: &[u8; 32] = key.try_into().map_err(|_| "an Ed25519 key has 32 bytes")?;
+        let expected = key_id(name, kind, bytes);
+        if id != HEXLOWER.encode(&expected) {
+            return Err("its eight hex digits do not belong to its name and key; a character was mistyped or lost");
+        }
+        let key = VerifyingKey::from_bytes(bytes).map_err(|_| "its 32 bytes are no Ed25519 key")?;
+        Ok(Self { name: name.into(), id: expected, kind, key })
+    }
+
+    /// The vkey line, without a line break.
+    #[must_use]
+    pub fn line(&self) -> String {
+        let key = [&[self.kind], self.key.as_bytes().as_slice()].concat();
+        format!("{}+{}", self.key_id(), BASE64.encode(key))
+    }
+
+    /// Name and id, as a vkey line begins: `plant.example/log+530d903a`.
+    #[must_use]
+    pub fn key_id(&self) -> String {
+        format!("{}+{}", self.name, HEXLOWER.encode(&self.id))
+    }
+
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    #[must_use]
+    pub fn key(&self) -> &VerifyingKey {
+        &self.key
+    }
+
+    /// SHA-256 of the 32 key bytes in groups of four hex digits, for reading out on the telephone.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        let hex = HEXLOWER.encode(&Sha256::digest(self.key.as_bytes()));
+        let groups: Vec<&str> = (0..hex.len()).step_by(4).map(|at| &hex[at..at + 4]).collect();
+        groups.join(" ")
+    }
+
+    fn is_log(&self) -> bool {
+        self.kind == ED25519
+    }
+
+    /// Checks the bytes after the key id of a signature line.
+    fn verify(&self, text: &str, signature: &[u8]) -> bool {
+        let (message, signature) = if self.is_log() {
+            (text.to_owned(), signature)
+        } else {
+            let Some((time, signature)) = signature.split_first_chunk::<8>() else { return false };
+            (format!("cosignature/v1\ntime {}\n{text}", u64::from_be_bytes(*time)), signature)
+        };
+        let Ok(signature) = Signature::from_slice(signature) else { return false };
+        self.key.verify_strict(message.as_bytes(), &signature).is_ok()
+    }
+}
+
+fn key_id(name: &str, kind: u8, key: &[u8; 32]) -> [u8; 4] {
+    let mut hasher = Sha256::new();
+    hasher.update(name.as_bytes());
+    hasher.update([b'\n', kind]);
+    hasher.update(key);
+    let hash = hasher.finalize();
+    [hash[0], hash[1], hash[2], hash[3]]
+}
+
+/// The keys an auditor trusts: one per line; empty lines and lines that begin with `#` are skipped.
+#[derive(Clone, Debug)]
+pub struct Keys(Vec<VerifierKey>);
+
+impl std::str::FromStr for Keys {
+    type Err = KeyError;
+
+    fn from_str(text: &str) -> Result<Self, KeyError> {
+        let mut keys = Vec::new();
+        for (at, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
+            let text = line.trim();
+            if text.is_empty() || text.starts_with('#') {
+                continue;
+            }
+            let wrong = |reason| KeyError::Line { line: at + 1, reason };
+            if text.len() > KEY_LINE_BYTES_MAX {
+                return Err(wrong("it is too long"));
+            }
+            keys.push(VerifierKey::parse(text).map_err(wrong)?);
+            if keys.len() > KEYS_MAX {
+                return Err(KeyError::TooMany);
+            }
+        }
+        if keys.is_empty() { Err(KeyError::Empty) } else { Ok(Self(keys)) }
+    }
+}
+
+impl From<VerifierKey> for Keys {
+    fn from(key: VerifierKey) -> Self {
+        Self(vec![key])
+    }
+}
+
+/// A checkpoint whose signature by a trusted key has been checked.
+#[derive(Clone, Debug)]
+pub struct Signed {
+    pub facts: CheckpointFacts,
+    /// The log's key that signed.
+    pub key: VerifierKey,
+    /// Names of trusted witnesses that cosigned.
+    pub witnesses: Vec<String>,
+}
+
+impl Keys {
+    /// Checks a checkpoint: a trusted key named like the log has signed it, and no trusted key's signature is wrong.
+    ///
+    /// # Errors
+    /// [`NoteError`]; the text of a note that fails is not to be believed.
+    pub fn open_checkpoint(&self, note: &[u8]) -> Result<Signed, NoteError> {
+        if note.len() > CHECKPOINT_BYTES_MAX {
+            return Err(NoteError::Form("it is too long"));
+        }
+        let note = std::str::from_utf8(note).map_err(|_| NoteError::Form("it is not UTF-8"))?;
+        if note.bytes().any(|byte| byte < 0x20 && byte != b'\n') {
+            return Err(NoteError::Form("it has control characters"));
+        }
+        let separator = note.rfind("\n\n").ok_or(NoteError::Form("it has no empty line before the signatures"))?;
+        let (text, signatures) = (&note[..=separator], &note[separator + 2..]);
+        let facts = read_checkpoint(text)?;
+        let (mut log_key, mut witnesses) = (None, Vec::new());
+        for (name, id, signature) in read_signatures(signatures)? {
+            let Some(key) = self.0.iter().find(|key| key.name == name && key.id == id) else { continue };
+            if !key.verify(text, &signature) {
+                return Err(NoteError::Signature { key: key.key_id() });
+            }
+            if !key.is_log() {
+                witnesses.push(key.name.clone());
+            } else if key.name == facts.origin {
+                log_key = Some(key.clone());
+            }
+        }
+        let key = log_key.ok_or_else(|| NoteError::NoSignature { origin: facts.origin.clone() })?;
+        Ok(Signed { facts, key, witnesses })
+    }
+}
+
+/// Name, key id and signature of one line.
+type SignatureLine<'a> = (&'a str, [u8; 4], Vec<u8>);
+
+fn read_signatures(text: &str) -> Result<Vec<SignatureLine<'_>>, NoteError> {
+    let text = text.strip_suffix('\n').ok_or(NoteError::Form("its last line is cut off"))?;
+    let lines: Vec<&str> = text.split('\n').collect();
+    if lines.len() > SIGNATURES_MAX {
+        return Err(NoteError::Form("it has too many signatures"));
+    }
+    let read = |line: &'_ str| {
+        let (name, signature) = line.strip_prefix("— ")?.split_once(' ')?;
+        let bytes = BASE64.decode(signature).ok()?;
+        let (id, signature) = bytes.split_first_chunk::<4>()?;
+        (!name.is_empty()).then(|| (name.len(), *id, signature.to_vec()))
+    };
+    let form = NoteError::Form("a signature line is damaged");
+    let lines = lines.into_iter().map(|line| {
+        let (name_bytes, id, signature) = read(line)?;
+        let start = "— ".len();
+        Some((&line[start..start + name_bytes], id, signature))
+    });
+    lines.collect::<Option<_>>().ok_or(form)
+}
+
+fn read_checkpoint(text: &str) -> Result<CheckpointFacts, NoteError> {
+    let checkpoint = Checkpoint::parse_text(text).map_err(NoteError::Checkpoint)?;
+    Ok(CheckpointFacts { origin: checkpoint.origin, root: checkpoint.root, size: checkpoint.size })
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use ed25519_dalek::{Signer as _, SigningKey};
+
+    use super::*;
+    use crate::types::Sha256Digest;
+
+    /// A checkpoint signed by `key` under the origin's name.
+    pub(crate) fn checkpoint(origin: &str, size: u64, root: Sha256Digest, key: &SigningKey) -> String {
+        let text = format!("{origin}\n{size}\n{}\n", BASE64.encode(root.0));
+        let vkey = VerifierKey::log(origin, key.verifying_key());
+        let signature = [&vkey.id[..], &key.sign(text.as_bytes()).to_bytes()].concat();
+        format!("{text}\n— {origin} {}\n", BASE64.encode(signature))
+    }
+
+    #[test]
+    fn the_specifications_own_note_verifies() {
+        let key = VerifierKey::parse("example.com/foo+530d903a+AekyeRrm56hApGFkyQR4ZCbV54Id2LKaANYcrnKv3U2k").unwrap();
+        let line = "Uw2QOkn8srV1yJGh2VYRlL1Tnagv1YEq6TfXppzi2ONncAlTgK7Ztg1ERYNZXsYjOBH3mFXmRKuwHjG1Yu72IneyaQM=";
+        let signature = BASE64.decode(line).unwrap();
+        assert_eq!(signature[..4], key.id);
+        assert!(key.verify("This is an example message.\n", &signature[4..]));
+        assert!(!key.verify("This is another message.\n", &signature[4..]));
+        assert_eq!(key.line(), "example.com/foo+530d903a+AekyeRrm56hApGFkyQR4ZCbV54Id2LKaANYcrnKv3U2k");
+    }
+
+    #[test]
+    fn a_key_file_may_hold_several_keys_and_notes() {
+        let one = VerifierKey::log("plant.example/log", SigningKey::from_bytes(&[1; 32]).verifying_key());
+        let two = VerifierKey::log("plant.example/log", SigningKey::from_bytes(&[2; 32]).verifying_key());
+        let keys: Keys = format!("# until 2025\n{}\n\n{}\r\n", one.line(), two.line()).parse().unwrap();
+        assert_eq!(keys.0, [one, two.clone()]);
+        let note = checkpoint("plant.example/log", 5, Sha256Digest::of(b"r"), &SigningKey::from_bytes(&[2; 32]));
+        assert_eq!(keys.open_checkpoint(note.as_bytes()).unwrap().key, two);
+        assert_eq!("".parse::<Keys>().unwrap_err(), KeyError::Empty);
+        let mistyped = two.line().replacen("plant", "plamt", 1);
+        assert!(matches!(mistyped.parse::<Keys>(), Err(KeyError::Line { line: 1, .. })));
+    }
+
+    #[test]
+    fn every_flipped_bit_of_a_checkpoint_is_refused() {
+        let signing = SigningKey::from_bytes(&[3; 32]);
+        let keys: Keys = VerifierKey::log("plant.example/log", signing.verifying_key()).into();
+        let note = checkpoint("plant.example/log", 5, Sha256Digest::of(b"r"), &signing).into_bytes();
+        assert_eq!(keys.open_checkpoint(&note).unwrap().facts.size, 5);
+        for at in 0..note.len() {
+            for bit in 0..8 {
+                let mut bad = note.clone();
+                bad[at] ^= 1 << bit;
+                assert!(keys.open_checkpoint(&bad).is_err(), "byte {at} bit {bit}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_key_of_another_log_does_not_speak_for_this_one() {
+        let signing = SigningKey::from_bytes(&[3; 32]);
+        let other: Keys = VerifierKey::log("plant.example/other", signing.verifying_key()).into();
+        let note = checkpoint("plant.example/log", 5, Sha256Digest::of(b"r"), &signing);
+        assert!(matches!(other.open_checkpoint(note.as_bytes()), Err(NoteError::NoSignature { .. })));
+    }
+
+    #[test]
+    fn a_trusted_witness_is_named_and_its_wrong_signature_refuses_the_note() {
+        let (signing, witness) = (SigningKey::from_bytes(&[3; 32]), SigningKey::from_bytes(&[4; 32]));
+        let note = checkpoint("plant.example/log", 5, Sha256Digest::of(b"r"), &signing);
+        let text = &note[..=note.rfind("\n\n").unwrap()];
+        let id = key_id("oem.example/w", COSIGNATURE, witness.verifying_key().as_bytes());
+        let time = 1_800_000_000_u64;
+        let signature = witness.sign(format!("cosignature/v1\ntime {time}\n{text}").as_bytes()).to_bytes();
+        let line = BASE64.encode([&id[..], &time.to_be_bytes(), &signature].concat());
+        let vkey = VerifierKey { name: "oem.example/w".into(), id, kind: COSIGNATURE, key: witness.verifying_key() };
+        let log = VerifierKey::log("plant.example/log", signing.verifying_key());
+        let keys = Keys(vec![log, VerifierKey::parse(&vkey.line()).unwrap()]);
+        let cosigned = format!("{note}— oem.example/w {line}\n");
+        assert_eq!(keys.open_checkpoint(cosigned.as_bytes()).unwrap().witnesses, ["oem.example/w"]);
+        let later = BASE64.encode([&id[..], &(time + 1).to_be_bytes(), &signature].concat());
+        let forged = format!("{note}— oem.example/w {later}\n");
+        assert!(matches!(keys.open_checkpoint(forged.as_bytes()), Err(NoteError::Signature { .. })));
+    }
+}
