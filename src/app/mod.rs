@@ -8,3 +8,4 @@ pub mod config;
 pub mod history;
 #[cfg(feature = "server")]
 pub mod reindex;
+pub mod verify;

@@ -16,6 +16,8 @@ pub mod zip;
 
 #[cfg(test)]
 pub(crate) mod sample;
+#[cfg(test)]
+mod tests;
 
 /// Files in one export.
 pub const FILES_MAX: usize = 512;

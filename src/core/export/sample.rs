@@ -180,7 +180,7 @@ impl Plant {
             note: &note,
             checkpoint: self.facts(),
             key: &key,
-            sign: &|message| self.key.sign(message).to_bytes(),
+            sign: &mut |message, _| Ok(self.key.sign(message).to_bytes()),
         };
         let mut out = Vec::new();
         let report = writer::write(self, self.indexes(selection), request, &mut out, &mut |_| {})?;

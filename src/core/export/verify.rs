@@ -1,1 +1,198 @@
+//! Checks passports, exports and whole logs with nothing but public keys, and says what was checked.
+//!
+//! Each check authenticates before it interprets: signatures first, then digests, then contents. The first thing that
+//! is wrong ends it.
 
+mod archive;
+mod log;
+mod passport;
+
+pub use archive::verify_export;
+pub use log::{LogFiles, verify_log};
+pub use passport::verify_passport;
+
+use serde::Serialize;
+
+use super::{consistency::Contradiction, keys::NoteError, manifest::ManifestError, multiproof::ProofError};
+use crate::{
+    core::lineage::{entry::EntryError, passport::PassportError, tiles::TileError, tree},
+    types::{Blake3Digest, Sha256Digest},
+};
+
+/// What was checked, in order, and what was wrong, if anything.
+#[derive(Debug)]
+pub struct Findings {
+    pub steps: Vec<Step>,
+    pub problem: Option<Problem>,
+}
+
+impl Findings {
+    #[must_use]
+    pub fn is_good(&self) -> bool {
+        self.problem.is_none()
+    }
+}
+
+/// One thing that was checked and found right.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "check", rename_all = "snake_case")]
+pub enum Step {
+    /// The ZIP's structure.
+    Container {
+        files: usize,
+        bytes: u64,
+    },
+    Checkpoint {
+        origin: String,
+        size: u64,
+        key: String,
+        witnesses: Vec<String>,
+    },
+    Manifest {
+        software: String,
+    },
+    Digests {
+        files: usize,
+        bytes: u64,
+    },
+    Proof {
+        entries: u64,
+        size: u64,
+        hashes: usize,
+    },
+    Entries {
+        decisions: u64,
+        gaps: u64,
+        gap_frames: u64,
+        other: u64,
+    },
+    Decisions {
+        decisions: u64,
+        ok: u64,
+        not_ok: u64,
+        not_decidable: u64,
+    },
+    Openings {
+        values: u64,
+        decisions: u64,
+    },
+    Texts {
+        recipes: usize,
+        calibrations: usize,
+        absent: usize,
+    },
+    /// The thresholds in decisions are those of the recipe texts; for so many decisions the text was there.
+    Thresholds {
+        decisions: u64,
+    },
+    Derived {
+        files: usize,
+    },
+    NotDerived {
+        made_by: String,
+        this: &'static str,
+    },
+    /// What a passport is of.
+    Part {
+        index: u64,
+        verdict: Option<&'static str>,
+        time: Option<String>,
+        serial: Option<String>,
+    },
+    Tiles {
+        tiles: u64,
+        bundles: u64,
+    },
+    Root {
+        root: Sha256Digest,
+    },
+}
+
+/// What is wrong, and where.
+#[derive(Debug)]
+pub enum Problem {
+    NotRecognised { reason: String },
+    TooLarge { what: &'static str, max: u64 },
+    Unreadable { place: String, reason: String },
+    Layout(String),
+    MissingFile { name: String },
+    ExtraFile { name: String },
+    Order { name: String },
+    Checkpoint(NoteError),
+    Manifest(ManifestError),
+    CheckpointDiffers,
+    Container,
+    Unlisted { name: String },
+    Changed { name: String },
+    Form { name: String, line: u64, reason: String },
+    Proof(ProofError),
+    Root { size: u64 },
+    Entry { index: u64, error: EntryError },
+    Decision { index: u64, contradiction: Contradiction },
+    Unselected { index: u64 },
+    Opening { index: u64, field: &'static str },
+    Text { name: String },
+    UnnamedText { name: String },
+    MissingText { digest: Blake3Digest },
+    Recipe { index: u64, what: &'static str },
+    Counts,
+    Derived { name: &'static str, line: u64 },
+    Key,
+    Passport(PassportError),
+    PassportForm,
+    Inclusion(tree::ProofError),
+    MissingTile { path: String },
+    Tile { path: String, error: TileError },
+    TileDiffers { path: String },
+    EmptyLog,
+}
+
+impl Problem {
+    /// A stable name for machines.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::NotRecognised { .. } => "not_recognised",
+            Self::TooLarge { .. } => "too_large",
+            Self::Unreadable { .. } => "unreadable",
+            Self::Layout(_) => "zip_layout",
+            Self::MissingFile { .. } => "missing_file",
+            Self::ExtraFile { .. } => "extra_file",
+            Self::Order { .. } => "file_order",
+            Self::Checkpoint(_) => "checkpoint",
+            Self::Manifest(_) => "manifest",
+            Self::CheckpointDiffers => "checkpoint_differs",
+            Self::Container => "container",
+            Self::Unlisted { .. } => "unlisted_file",
+            Self::Changed { .. } => "file_changed",
+            Self::Form { .. } => "file_form",
+            Self::Proof(_) => "proof",
+            Self::Root { .. } => "root",
+            Self::Entry { .. } => "entry",
+            Self::Decision { .. } => "decision",
+            Self::Unselected { .. } => "unselected",
+            Self::Opening { .. } => "opening",
+            Self::Text { .. } => "text_digest",
+            Self::UnnamedText { .. } => "text_unnamed",
+            Self::MissingText { .. } => "text_missing",
+            Self::Recipe { .. } => "recipe_differs",
+            Self::Counts => "counts",
+            Self::Derived { .. } => "derived",
+            Self::Key => "key_copy",
+            Self::Passport(_) => "passport",
+            Self::PassportForm => "passport_form",
+            Self::Inclusion(_) => "inclusion",
+            Self::MissingTile { .. } => "tile_missing",
+            Self::Tile { .. } => "tile",
+            Self::TileDiffers { .. } => "tile_differs",
+            Self::EmptyLog => "empty_log",
+        }
+    }
+}
+
+/// Runs a check that pushes its steps, and gathers both.
+fn gather(check: impl FnOnce(&mut Vec<Step>) -> Result<(), Problem>) -> Findings {
+    let mut steps = Vec::new();
+    let problem = check(&mut steps).err();
+    Findings { steps, problem }
+}

@@ -1,1 +1,415 @@
+//! What a verifier says, in English and German: steps it took, and what is wrong and what that means.
 
+use super::{
+    Lang,
+    consistency::Contradiction,
+    keys::NoteError,
+    manifest::ManifestError,
+    verify::{Problem, Step},
+};
+use crate::core::lineage::tree;
+
+/// Digits in groups, readable in both languages.
+fn number(value: u64) -> String {
+    let digits = value.to_string();
+    let mut out = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at) % 3 == 0 && digits.len() > 4 {
+            out.push(' ');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+fn plural(count: usize, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
+}
+
+/// One line that says what a step found right.
+#[must_use]
+pub fn step(step: &Step, lang: Lang) -> String {
+    match lang {
+        Lang::En => step_en(step),
+        Lang::De => step_de(step),
+    }
+}
+
+fn step_en(step: &Step) -> String {
+    match step {
+        Step::Container { files, bytes } => {
+            format!("ZIP file: {files} files, {} bytes, nothing hidden between or behind them", number(*bytes))
+        }
+        Step::Checkpoint { origin, size, key, witnesses } => {
+            let cosigned = match witnesses.len() {
+                0 => String::new(),
+                _ => format!(", cosigned by {}", witnesses.join(", ")),
+            };
+            format!("Checkpoint: log {origin:?} with {} entries, signed by {key}{cosigned}", number(*size))
+        }
+        Step::Manifest { software } => format!("Manifest: signed by the same key, written by {software}"),
+        Step::Digests { files, bytes } => {
+            format!(
+                "Files: {files} digests equal the manifest's, {} bytes in all, none missing, none added",
+                number(*bytes)
+            )
+        }
+        Step::Proof { entries: 1, size, hashes } => {
+            format!(
+                "Proof: the entry is in the log of {} entries ({hashes} hashes lead to the signed root)",
+                number(*size)
+            )
+        }
+        Step::Proof { entries, size, hashes } => format!(
+            "Proof: all {} entries are in the log of {} entries ({hashes} hashes lead to the signed root)",
+            number(*entries),
+            number(*size)
+        ),
+        Step::Entries { decisions, gaps, gap_frames, other } => format!(
+            "Entries: {} decisions, {} gaps for {} frames, {} others, all well-formed",
+            number(*decisions),
+            number(*gaps),
+            number(*gap_frames),
+            number(*other)
+        ),
+        Step::Decisions { ok, not_ok, not_decidable, .. } => format!(
+            "Verdicts: {} OK, {} NOT_OK, {} NOT_DECIDABLE; each follows from its scores, thresholds and reasons",
+            number(*ok),
+            number(*not_ok),
+            number(*not_decidable)
+        ),
+        Step::Openings { values: 0, .. } => "Private values: none opened".into(),
+        Step::Openings { values, .. } => {
+            format!("Private values: {} opened, each is the one its entry committed to", number(*values))
+        }
+        Step::Texts { recipes, calibrations, absent } => {
+            let missing = if *absent == 0 { String::new() } else { format!("; {absent} named but not enclosed") };
+            let recipes = plural(*recipes, "recipe", "recipes");
+            let calibrations = plural(*calibrations, "calibration", "calibrations");
+            format!("Texts: {recipes}, {calibrations}, with the digests that entries name{missing}")
+        }
+        Step::Thresholds { decisions } => format!(
+            "Recipes: model, calibration and thresholds of {} decisions are those of the recipe's text",
+            number(*decisions)
+        ),
+        Step::Derived { files } => {
+            format!("Tables and report: {files} files written again from the entries, byte for byte the same")
+        }
+        Step::NotDerived { made_by, this } => format!(
+            "Tables and report: not compared, because {made_by} wrote them and this is {this}; their digests are signed"
+        ),
+        Step::Part { index, verdict, time, serial } => {
+            let part = serial.as_ref().map(|serial| format!("part {serial:?}, ")).unwrap_or_default();
+            let said = verdict.map_or_else(String::new, |verdict| format!("{verdict}, "));
+            let when = time.as_ref().map_or_else(String::new, |time| format!(", decided {time}"));
+            format!("Part: {part}{said}entry {}{when}", number(*index))
+        }
+        Step::Tiles { tiles, bundles } => format!(
+            "Files: {} bundles of entries and {} tiles of hashes, every one hashed again",
+            number(*bundles),
+            number(*tiles)
+        ),
+        Step::Root { root } => format!("Root: all of it leads to the signed root {root}"),
+    }
+}
+
+fn step_de(step: &Step) -> String {
+    match step {
+        Step::Container { files, bytes } => {
+            format!("ZIP-Datei: {files} Dateien, {} Byte, nichts dazwischen oder dahinter versteckt", number(*bytes))
+        }
+        Step::Checkpoint { origin, size, key, witnesses } => {
+            let cosigned = match witnesses.len() {
+                0 => String::new(),
+                _ => format!(", mitsigniert von {}", witnesses.join(", ")),
+            };
+            format!("Checkpoint: Protokoll {origin:?} mit {} Einträgen, signiert von {key}{cosigned}", number(*size))
+        }
+        Step::Manifest { software } => {
+            format!("Manifest: mit demselben Schlüssel signiert, geschrieben von {software}")
+        }
+        Step::Digests { files, bytes } => format!(
+            "Dateien: {files} Prüfsummen gleich denen im Manifest, zusammen {} Byte, keine fehlt, keine ist dazugekommen",
+            number(*bytes)
+        ),
+        Step::Proof { entries: 1, size, hashes } => format!(
+            "Beweis: Der Eintrag steht im Protokoll mit {} Einträgen ({hashes} Hashes führen zur signierten Wurzel)",
+            number(*size)
+        ),
+        Step::Proof { entries, size, hashes } => format!(
+            "Beweis: Alle {} Einträge stehen im Protokoll mit {} Einträgen ({hashes} Hashes führen zur signierten Wurzel)",
+            number(*entries),
+            number(*size)
+        ),
+        Step::Entries { decisions, gaps, gap_frames, other } => format!(
+            "Einträge: {} Entscheidungen, {} Lücken mit {} Bildern, {} weitere, alle wohlgeformt",
+            number(*decisions),
+            number(*gaps),
+            number(*gap_frames),
+            number(*other)
+        ),
+        Step::Decisions { ok, not_ok, not_decidable, .. } => format!(
+            "Urteile: {} OK, {} NOT_OK, {} NOT_DECIDABLE; jedes folgt aus Werten, Schwellen und Gründen",
+            number(*ok),
+            number(*not_ok),
+            number(*not_decidable)
+        ),
+        Step::Openings { values: 0, .. } => "Private Werte: keine offengelegt".into(),
+        Step::Openings { values, .. } => {
+            format!("Private Werte: {} offengelegt, jeder ist der im Eintrag festgelegte", number(*values))
+        }
+        Step::Texts { recipes, calibrations, absent } => {
+            let missing =
+                if *absent == 0 { String::new() } else { format!("; {absent} genannt, aber nicht beigelegt") };
+            let recipes = plural(*recipes, "Rezept", "Rezepte");
+            let calibrations = plural(*calibrations, "Kalibrierung", "Kalibrierungen");
+            format!("Texte: {recipes}, {calibrations}, mit den in Einträgen genannten Digests{missing}")
+        }
+        Step::Thresholds { decisions } => format!(
+            "Rezepte: Modell, Kalibrierung und Schwellen von {} Entscheidungen sind die aus dem Rezepttext",
+            number(*decisions)
+        ),
+        Step::Derived { files } => {
+            format!("Tabellen und Bericht: {files} Dateien aus den Einträgen neu geschrieben, Byte für Byte gleich")
+        }
+        Step::NotDerived { made_by, this } => format!(
+            "Tabellen und Bericht: nicht verglichen, denn {made_by} hat sie geschrieben und dies ist {this}; ihre Prüfsummen sind signiert"
+        ),
+        Step::Part { index, verdict, time, serial } => {
+            let part = serial.as_ref().map(|serial| format!("Teil {serial:?}, ")).unwrap_or_default();
+            let said = verdict.map_or_else(String::new, |verdict| format!("{verdict}, "));
+            let when = time.as_ref().map_or_else(String::new, |time| format!(", entschieden {time}"));
+            format!("Teil: {part}{said}Eintrag {}{when}", number(*index))
+        }
+        Step::Tiles { tiles, bundles } => format!(
+            "Dateien: {} Bündel mit Einträgen und {} Kacheln mit Hashes, jede neu gerechnet",
+            number(*bundles),
+            number(*tiles)
+        ),
+        Step::Root { root } => format!("Wurzel: Alles zusammen führt zur signierten Wurzel {root}"),
+    }
+}
+
+/// What is wrong, and where.
+#[must_use]
+pub fn wrong(problem: &Problem, lang: Lang) -> String {
+    match lang {
+        Lang::En => wrong_en(problem),
+        Lang::De => wrong_de(problem),
+    }
+}
+
+fn wrong_en(problem: &Problem) -> String {
+    match problem {
+        Problem::NotRecognised { reason } => format!("this is no passport, export or data directory: {reason}"),
+        Problem::TooLarge { what, max } => format!("{what} is larger than an export may have it ({max})"),
+        Problem::Unreadable { place, reason } => format!("{place} cannot be read: {reason}"),
+        Problem::Layout(reason) => format!("the ZIP file's structure is not that of an export: {reason}"),
+        Problem::MissingFile { name } => format!("{name} is missing"),
+        Problem::ExtraFile { name } => format!("{name} does not belong in an export"),
+        Problem::Order { name } => format!("{name} is not in its place"),
+        Problem::Checkpoint(error) => format!("checkpoint: {error}"),
+        Problem::Manifest(error) => format!("manifest: {error}"),
+        Problem::CheckpointDiffers => "the manifest speaks of another checkpoint than the one enclosed".into(),
+        Problem::Container => "bytes of the ZIP file were changed that belong to no file".into(),
+        Problem::Unlisted { name } => format!("the manifest does not list {name} in this place"),
+        Problem::Changed { name } => format!("{name} is not the file that was signed"),
+        Problem::Form { name, line, reason } => format!("{name}, line {line}: {reason}"),
+        Problem::Proof(error) => format!("the proof does not fit the entries: {error}"),
+        Problem::Root { size } => {
+            format!("the entries do not lead to the signed root of the log with {} entries", number(*size))
+        }
+        Problem::Entry { index, error } => format!("entry {index} is not well-formed: {error}"),
+        Problem::Decision { index, contradiction } => {
+            format!("the decision in entry {index} contradicts itself: {contradiction}")
+        }
+        Problem::Unselected { index } => format!("entry {index} is not what the manifest says was asked for"),
+        Problem::Opening { index, field } => {
+            format!("the opened {field} of entry {index} is not the one its entry committed to")
+        }
+        Problem::Text { name } => format!("{name} does not have the digest in its name"),
+        Problem::UnnamedText { name } => format!("no decision names {name}"),
+        Problem::MissingText { digest } => format!("the text {digest} is neither enclosed nor listed as absent"),
+        Problem::Recipe { index, what } => {
+            format!("entry {index} was decided with another {what} than its recipe says")
+        }
+        Problem::Counts => "the counts in the manifest are not those of the entries".into(),
+        Problem::Derived { name, line } => format!("{name} does not say what the entries say, from line {line} on"),
+        Problem::Key => "log.vkey is not the key that signed".into(),
+        Problem::Passport(error) => error.to_string(),
+        Problem::PassportForm => "the passport says the same in another spelling than it is written with".into(),
+        Problem::Inclusion(tree::ProofError::Root { .. }) => {
+            "the proof does not lead to the signed root: the entry or the proof was changed".into()
+        }
+        Problem::Inclusion(error) => format!("the proof does not fit the entry: {error}"),
+        Problem::MissingTile { path } => format!("{path} is missing"),
+        Problem::Tile { path, error } => format!("{path}: {error}"),
+        Problem::TileDiffers { path } => format!("{path} does not hold the hashes of the entries below it"),
+        Problem::EmptyLog => "the log has no entries yet".into(),
+    }
+}
+
+fn wrong_de(problem: &Problem) -> String {
+    match problem {
+        Problem::NotRecognised { reason } => {
+            format!("das ist weder Passport noch Export noch Datenverzeichnis: {reason}")
+        }
+        Problem::TooLarge { what, max } => format!("{what} ist größer, als ein Export es erlaubt ({max})"),
+        Problem::Unreadable { place, reason } => format!("{place} ist nicht lesbar: {reason}"),
+        Problem::Layout(reason) => format!("der Aufbau der ZIP-Datei ist nicht der eines Exports: {reason}"),
+        Problem::MissingFile { name } => format!("{name} fehlt"),
+        Problem::ExtraFile { name } => format!("{name} gehört nicht in einen Export"),
+        Problem::Order { name } => format!("{name} steht nicht an seinem Platz"),
+        Problem::Checkpoint(error) => format!("Checkpoint: {}", note_de(error)),
+        Problem::Manifest(error) => format!("Manifest: {}", manifest_de(error)),
+        Problem::CheckpointDiffers => "das Manifest spricht von einem anderen Checkpoint als dem beigelegten".into(),
+        Problem::Container => "in der ZIP-Datei wurden Bytes geändert, die zu keiner Datei gehören".into(),
+        Problem::Unlisted { name } => format!("das Manifest nennt {name} nicht an dieser Stelle"),
+        Problem::Changed { name } => format!("{name} ist nicht die Datei, die signiert wurde"),
+        Problem::Form { name, line, reason } => format!("{name}, Zeile {line}: {reason}"),
+        Problem::Proof(error) => format!("der Beweis passt nicht zu den Einträgen: {error}"),
+        Problem::Root { size } => {
+            format!("die Einträge führen nicht zur signierten Wurzel des Protokolls mit {} Einträgen", number(*size))
+        }
+        Problem::Entry { index, error } => format!("Eintrag {index} ist nicht wohlgeformt: {error}"),
+        Problem::Decision { index, contradiction } => {
+            format!("die Entscheidung in Eintrag {index} widerspricht sich: {}", contradiction_de(contradiction))
+        }
+        Problem::Unselected { index } => format!("Eintrag {index} entspricht nicht der im Manifest genannten Anfrage"),
+        Problem::Opening { index, field } => {
+            format!("der offengelegte Wert „{field}“ von Eintrag {index} ist nicht der im Eintrag festgelegte")
+        }
+        Problem::Text { name } => format!("{name} hat nicht den Digest, der im Namen steht"),
+        Problem::UnnamedText { name } => format!("keine Entscheidung nennt {name}"),
+        Problem::MissingText { digest } => format!("der Text {digest} ist weder beigelegt noch als fehlend aufgeführt"),
+        Problem::Recipe { index, what } => {
+            let what = match *what {
+                "name" => "einem anderen Namen",
+                "model" => "einem anderen Modell",
+                "calibration" => "einer anderen Kalibrierung",
+                "comparator" => "einem anderen Vergleich",
+                _ => "anderen Schwellen",
+            };
+            format!("Eintrag {index} wurde mit {what} entschieden, als sein Rezept sagt")
+        }
+        Problem::Counts => "die Zahlen im Manifest sind nicht die der Einträge".into(),
+        Problem::Derived { name, line } => format!("{name} sagt ab Zeile {line} etwas anderes als die Einträge"),
+        Problem::Key => "log.vkey ist nicht der Schlüssel, mit dem signiert wurde".into(),
+        Problem::Passport(error) => format!("im Passport stimmt etwas nicht: {error}"),
+        Problem::PassportForm => "der Passport sagt dasselbe in einer anderen Schreibweise als der festgelegten".into(),
+        Problem::Inclusion(tree::ProofError::Root { .. }) => {
+            "der Beweis führt nicht zur signierten Wurzel: Eintrag oder Beweis wurde geändert".into()
+        }
+        Problem::Inclusion(error) => format!("der Beweis passt nicht zum Eintrag ({error})"),
+        Problem::MissingTile { path } => format!("{path} fehlt"),
+        Problem::Tile { path, error } => format!("{path}: {error}"),
+        Problem::TileDiffers { path } => format!("{path} enthält nicht die Hashes der Einträge darunter"),
+        Problem::EmptyLog => "das Protokoll hat noch keine Einträge".into(),
+    }
+}
+
+fn note_de(error: &NoteError) -> String {
+    match error {
+        NoteError::NoSignature { origin } => {
+            format!("keiner der angegebenen Schlüssel hat den Checkpoint des Protokolls {origin:?} signiert")
+        }
+        NoteError::Signature { key } => format!("die Signatur von {key} unter dem Checkpoint stimmt nicht"),
+        NoteError::Form(_) | NoteError::Checkpoint(_) => format!("er ist keine signierte Notiz ({error})"),
+    }
+}
+
+fn manifest_de(error: &ManifestError) -> String {
+    match error {
+        ManifestError::Signature => "die Signatur stimmt nicht".into(),
+        ManifestError::Key { found, expected } => {
+            format!("es ist mit {found} signiert, der Checkpoint mit {expected}")
+        }
+        ManifestError::Newer { .. } => {
+            "es wurde von einer neueren Ausgabe geschrieben; bitte ein neueres lineproof nehmen".into()
+        }
+        ManifestError::TooLong | ManifestError::Json(_) | ManifestError::Type { .. } | ManifestError::Form => {
+            format!("es hat nicht die vorgeschriebene Form ({error})")
+        }
+    }
+}
+
+fn contradiction_de(contradiction: &Contradiction) -> String {
+    match contradiction {
+        Contradiction::Comparator(found) => format!("der Vergleich {found:?} ist weder `>=` noch `>`"),
+        Contradiction::Thresholds(label) => {
+            format!("bei {label:?} fehlt eine Schwelle, oder die Prüfschwelle liegt über der Ausschussschwelle")
+        }
+        Contradiction::Score { found, largest } => {
+            format!("der entscheidende Wert ist {found}, der größte Fehlerwert {largest}")
+        }
+        Contradiction::Verdict { expected, found } => {
+            format!("aus Werten und Schwellen folgt {expected}, dort steht {found}, und kein Grund erklärt das")
+        }
+        Contradiction::Reason(reason) => format!("der Grund {reason:?} folgt nicht aus Werten und Schwellen"),
+    }
+}
+
+/// What a problem means for the reader, and what to do next.
+#[must_use]
+pub fn meaning(problem: &Problem, lang: Lang) -> &'static str {
+    let (en, de) = match problem {
+        Problem::Checkpoint(NoteError::NoSignature { .. }) | Problem::Manifest(ManifestError::Key { .. }) => (
+            "Either this comes from another plant or log, or the key is the wrong one, or it was forged. Compare the key with the plant's, obtained by another way.",
+            "Entweder stammt dies aus einem anderen Werk oder Protokoll, oder es ist der falsche Schlüssel, oder es ist gefälscht. Den Schlüssel auf anderem Weg mit dem des Werks vergleichen.",
+        ),
+        Problem::Checkpoint(_) | Problem::Manifest(ManifestError::Signature | ManifestError::Form) => (
+            "It was changed after it was signed, or damaged on the way. Do not rely on it; ask the plant to send it again.",
+            "Nach dem Signieren wurde etwas geändert oder unterwegs beschädigt. Nicht verwenden; das Werk um eine neue Fassung bitten.",
+        ),
+        Problem::Manifest(_) | Problem::NotRecognised { .. } | Problem::EmptyLog => (
+            "Nothing was proven. Check that this is the right file and a release of lineproof that reads it.",
+            "Es ist nichts bewiesen. Prüfen, ob dies die richtige Datei ist und diese Ausgabe von lineproof sie lesen kann.",
+        ),
+        Problem::Layout(_)
+        | Problem::TooLarge { .. }
+        | Problem::MissingFile { .. }
+        | Problem::ExtraFile { .. }
+        | Problem::Order { .. }
+        | Problem::Container
+        | Problem::Unlisted { .. }
+        | Problem::Changed { .. }
+        | Problem::PassportForm
+        | Problem::Passport(_) => (
+            "It is not what the plant signed: it was changed, damaged on the way, or packed again. Do not rely on it; ask for the original file.",
+            "Das ist nicht, was das Werk signiert hat: geändert, unterwegs beschädigt oder neu gepackt. Nicht verwenden; die Originaldatei anfordern.",
+        ),
+        Problem::Proof(_) | Problem::Root { .. } | Problem::Inclusion(_) => (
+            "These entries do not stand in the log that was signed. Nothing in them is proven.",
+            "Diese Einträge stehen nicht im signierten Protokoll. Nichts davon ist bewiesen.",
+        ),
+        Problem::Opening { .. } => (
+            "The serial number or lot shown does not belong to that decision. The decision itself may be genuine; the part is not proven.",
+            "Die gezeigte Seriennummer oder das Los gehört nicht zu dieser Entscheidung. Die Entscheidung kann echt sein; das Teil ist nicht bewiesen.",
+        ),
+        Problem::MissingTile { .. }
+        | Problem::Tile { .. }
+        | Problem::TileDiffers { .. }
+        | Problem::Unreadable { .. } => (
+            "Data is damaged, missing or was changed. Compare with a copy or backup; `lineproof fsck` tells more on the plant's own machine.",
+            "Daten sind beschädigt, fehlen oder wurden geändert. Mit einer Kopie oder Sicherung vergleichen; auf dem Rechner des Werks sagt `lineproof fsck` mehr.",
+        ),
+        Problem::Entry { .. } | Problem::Decision { .. } => (
+            "The plant signed this entry, but its software wrote something that cannot be right. Ask the plant to explain it.",
+            "Das Werk hat diesen Eintrag signiert, aber die Software hat etwas geschrieben, das nicht stimmen kann. Das Werk um Erklärung bitten.",
+        ),
+        Problem::CheckpointDiffers
+        | Problem::Form { .. }
+        | Problem::Unselected { .. }
+        | Problem::Text { .. }
+        | Problem::UnnamedText { .. }
+        | Problem::MissingText { .. }
+        | Problem::Recipe { .. }
+        | Problem::Counts
+        | Problem::Derived { .. }
+        | Problem::Key => (
+            "Whoever holds the plant's key signed an export that does not agree with itself. Treat it as wrong and ask the plant to explain it.",
+            "Wer den Schlüssel des Werks hat, hat einen Export signiert, der in sich nicht stimmt. Als falsch behandeln und das Werk um Erklärung bitten.",
+        ),
+    };
+    lang.pick(en, de)
+}

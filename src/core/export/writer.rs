@@ -60,6 +60,8 @@ pub enum ExportError {
     Proof(#[from] ProofError),
     #[error("the log, its private values or its texts cannot be read: {0}")]
     Source(#[source] SourceError),
+    #[error("the export cannot be signed: {0}")]
+    Sign(#[source] SourceError),
     #[error("the export cannot be written: {0}")]
     Write(#[from] io::Error),
 }
@@ -95,8 +97,9 @@ pub struct Request<'a> {
     pub note: &'a str,
     pub checkpoint: CheckpointFacts,
     pub key: &'a VerifierKey,
-    /// Ed25519 signature by `key`.
-    pub sign: &'a dyn Fn(&[u8]) -> [u8; 64],
+    /// Ed25519 signature by `key` over the manifest's DSSE pre-authentication encoding. Called once, last: without it
+    /// there is no export, so this is the place to write down that there is one.
+    pub sign: &'a mut dyn FnMut(&[u8], &Counts) -> Result<[u8; 64], SourceError>,
 }
 
 /// What an export came to.
@@ -106,7 +109,7 @@ pub struct ExportReport {
     pub checkpoint: CheckpointFacts,
     /// Bytes of the ZIP.
     pub bytes: u64,
-    /// SHA-256 of the manifest: names this export in access entries.
+    /// SHA-256 of the manifest file.
     pub manifest: Sha256Digest,
 }
 
@@ -205,7 +208,7 @@ pub fn write<W: Write>(
         software: SOFTWARE.into(),
     };
     let payload = Statement::new(files.subject, predicate).payload();
-    let signature = (request.sign)(&manifest::pae(&payload));
+    let signature = (request.sign)(&manifest::pae(&payload), &gathered.summary.counts).map_err(ExportError::Sign)?;
     let envelope = manifest::envelope(&payload, &request.key.key_id(), signature);
     let bytes = files.zip.finish(MANIFEST, &envelope)?;
     Ok(ExportReport {

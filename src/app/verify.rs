@@ -1,0 +1,237 @@
+//! `lineproof verify FILE --key VKEYFILE`: the auditor's command. It needs no network, no server and no trust.
+
+use std::{
+    fs::File,
+    io::{self, IsTerminal as _, Read as _, Write},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::{Context as _, bail};
+use serde::Serialize;
+
+use crate::core::{
+    export::{
+        CHECKPOINT, FILE_BYTES_MAX, Lang,
+        keys::{KEYS_MAX, Keys},
+        verify::{Findings, LogFiles, Problem, verify_export, verify_log, verify_passport},
+        words,
+    },
+    lineage::{checkpoint::VKEY_BYTES_MAX, passport::PASSPORT_BYTES_MAX},
+};
+
+/// Bytes of a key file: as many keys as are read, each with a line of notes.
+const KEY_FILE_BYTES_MAX: u64 = (KEYS_MAX * VKEY_BYTES_MAX * 4) as u64;
+
+/// Check a passport, an export or a data directory, offline.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "Exit status: 0 all is proven, 1 something is wrong, 2 the command was used wrongly.")]
+pub struct VerifyArgs {
+    /// A passport (.tlog-proof), an export (.zip), or a data directory.
+    pub file: PathBuf,
+    /// File with the log's public key, from the plant by another way than FILE; several keys, one per line, are fine.
+    #[arg(long, value_name = "VKEYFILE")]
+    pub key: PathBuf,
+    /// Facts for machines instead of sentences.
+    #[arg(long)]
+    pub json: bool,
+    /// Language of the sentences, en or de; otherwise from the environment.
+    #[arg(long)]
+    pub lang: Option<Lang>,
+}
+
+/// Checks, says what was checked on standard output, and returns 0 or 1; 2 when there was nothing to check.
+#[must_use]
+pub fn run(args: &VerifyArgs) -> ExitCode {
+    match check(args) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(error) => {
+            eprintln!("lineproof verify: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn check(args: &VerifyArgs) -> anyhow::Result<bool> {
+    let lang = args.lang.unwrap_or_else(lang_of_environment);
+    let keys = read_keys(&args.key)?;
+    let subject = Subject::open(&args.file)?;
+    let findings = subject.verify(&keys, args.json);
+    let mut out = io::stdout().lock();
+    if args.json {
+        print_json(&mut out, &findings, subject.kind(), lang)?;
+    } else {
+        print_words(&mut out, &findings, &args.file, lang)?;
+    }
+    Ok(findings.is_good())
+}
+
+/// POSIX order: LC_ALL, LC_MESSAGES, LANG. What is no language of ours is English.
+fn lang_of_environment() -> Lang {
+    let set = ["LC_ALL", "LC_MESSAGES", "LANG"]
+        .into_iter()
+        .find_map(|name| std::env::var(name).ok().filter(|v| !v.is_empty()));
+    set.and_then(|locale| locale.parse().ok()).unwrap_or_default()
+}
+
+fn read_keys(path: &Path) -> anyhow::Result<Keys> {
+    let text = read_bounded(path, KEY_FILE_BYTES_MAX)?;
+    let text = String::from_utf8(text).with_context(|| format!("{}: a key file is text", path.display()))?;
+    text.parse().with_context(|| path.display().to_string())
+}
+
+/// What is checked.
+enum Subject {
+    Passport(Vec<u8>),
+    Export(Vec<u8>),
+    Log(PathBuf),
+    Other { bytes: u64 },
+}
+
+impl Subject {
+    fn open(path: &Path) -> anyhow::Result<Self> {
+        let metadata = std::fs::metadata(path).with_context(|| path.display().to_string())?;
+        if metadata.is_dir() {
+            let inner = path.join("log");
+            let log = if inner.is_dir() { inner } else { path.to_owned() };
+            if !log.join(CHECKPOINT).is_file() {
+                bail!("{} is no data directory: it has no log/checkpoint", path.display());
+            }
+            return Ok(Self::Log(log));
+        }
+        let bytes = read_bounded(path, FILE_BYTES_MAX)?;
+        Ok(if bytes.starts_with(b"PK\x03\x04") {
+            Self::Export(bytes)
+        } else if bytes.starts_with(b"c2sp.org/tlog-proof") {
+            Self::Passport(bytes)
+        } else {
+            Self::Other { bytes: bytes.len() as u64 }
+        })
+    }
+
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Passport(_) => "passport",
+            Self::Export(_) => "export",
+            Self::Log(_) => "log",
+            Self::Other { .. } => "unknown",
+        }
+    }
+
+    fn verify(&self, keys: &Keys, quiet: bool) -> Findings {
+        let failed = |problem| Findings { steps: Vec::new(), problem: Some(problem) };
+        match self {
+            Self::Passport(bytes) if bytes.len() > PASSPORT_BYTES_MAX => {
+                failed(Problem::TooLarge { what: "the passport", max: PASSPORT_BYTES_MAX as u64 })
+            }
+            Self::Passport(bytes) => match std::str::from_utf8(bytes) {
+                Ok(text) => verify_passport(text, keys),
+                Err(_) => failed(Problem::NotRecognised { reason: "it begins like a passport but is no UTF-8".into() }),
+            },
+            Self::Export(bytes) => verify_export(bytes, keys),
+            Self::Log(path) => verify_log(&Directory(path), keys, &mut progress(quiet)),
+            Self::Other { bytes } => failed(Problem::NotRecognised {
+                reason: format!("its {bytes} bytes begin neither like a ZIP file nor like a tlog-proof"),
+            }),
+        }
+    }
+}
+
+/// A percentage on a terminal, nothing elsewhere.
+fn progress(quiet: bool) -> impl FnMut(u64, u64) {
+    let show = !quiet && io::stderr().is_terminal();
+    move |done, total| {
+        if show {
+            eprint!("\r{:3} %", done * 100 / total.max(1));
+            if done == total {
+                eprint!("\r     \r");
+            }
+        }
+    }
+}
+
+/// A log below a directory.
+struct Directory<'a>(&'a Path);
+
+impl LogFiles for Directory<'_> {
+    fn read(&self, path: &str, bytes_max: u64) -> io::Result<Option<Vec<u8>>> {
+        match File::open(self.0.join(path)) {
+            Ok(file) => read_file(file, bytes_max).map(Some),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn read_bounded(path: &Path, bytes_max: u64) -> anyhow::Result<Vec<u8>> {
+    let file = File::open(path).with_context(|| path.display().to_string())?;
+    read_file(file, bytes_max).with_context(|| path.display().to_string())
+}
+
+fn read_file(file: File, bytes_max: u64) -> io::Result<Vec<u8>> {
+    let expected = file.metadata()?.len().min(bytes_max);
+    let mut bytes = Vec::with_capacity(usize::try_from(expected).unwrap_or_default() + 1);
+    file.take(bytes_max + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > bytes_max {
+        return Err(io::Error::other(format!("it has more than {bytes_max} bytes")));
+    }
+    Ok(bytes)
+}
+
+fn print_words(out: &mut impl Write, findings: &Findings, file: &Path, lang: Lang) -> io::Result<()> {
+    let file = file.display();
+    for step in &findings.steps {
+        writeln!(out, "  ok  {}", words::step(step, lang))?;
+    }
+    match &findings.problem {
+        None => writeln!(out, "{}", lang.pick(format!("{file} is genuine."), format!("{file} ist echt."))),
+        Some(problem) => {
+            writeln!(out, "  {}  {}", lang.pick("NO", "NEIN"), words::wrong(problem, lang))?;
+            writeln!(out, "      {}", words::meaning(problem, lang))?;
+            writeln!(out, "{}", lang.pick(format!("{file} is REFUSED."), format!("{file} wird ABGELEHNT.")))
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Facts {
+    kind: &'static str,
+    ok: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<ProblemFacts>,
+    steps: Vec<StepFacts>,
+}
+
+#[derive(Serialize)]
+struct StepFacts {
+    text: String,
+    #[serde(flatten)]
+    facts: serde_json::Value,
+}
+
+#[derive(Serialize)]
+struct ProblemFacts {
+    code: &'static str,
+    meaning: &'static str,
+    text: String,
+}
+
+fn print_json(out: &mut impl Write, findings: &Findings, kind: &'static str, lang: Lang) -> anyhow::Result<()> {
+    let step = |step| -> anyhow::Result<StepFacts> {
+        Ok(StepFacts { text: words::step(step, lang), facts: serde_json::to_value(step)? })
+    };
+    let facts = Facts {
+        kind,
+        ok: findings.is_good(),
+        problem: findings.problem.as_ref().map(|problem| ProblemFacts {
+            code: problem.code(),
+            meaning: words::meaning(problem, lang),
+            text: words::wrong(problem, lang),
+        }),
+        steps: findings.steps.iter().map(step).collect::<anyhow::Result<_>>()?,
+    };
+    serde_json::to_writer_pretty(&mut *out, &facts)?;
+    writeln!(out)?;
+    Ok(())
+}

@@ -1,0 +1,745 @@
+//! Checks an export.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io::{self, BufRead, BufReader, Read},
+};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+use rayon::prelude::*;
+
+use super::{Findings, Problem, Step, gather};
+use crate::{
+    core::{
+        export::{
+            CALIBRATIONS, CHECKPOINT, DECISIONS_CSV, DECISIONS_DE_CSV, DECISIONS_JSONL, ENTRIES, ENTRIES_INDEX,
+            ENTRIES_MAX, ENTRIES_PROOF, LOG_VKEY, MANIFEST, MANIFEST_BYTES_MAX, MODEL_CARD_BYTES_MAX, MODEL_CARDS,
+            PRIVATE, README, README_TEXT, RECIPE_BYTES_MAX, RECIPES, REPORT, SOFTWARE, consistency,
+            keys::{Keys, Signed},
+            manifest::{self, Predicate, Statement},
+            multiproof::{self, HASHES_PER_ENTRY_MAX, Leaf},
+            report::{self, Context},
+            summary::Summary,
+            table::{self, Dialect, Row},
+            writer::OpeningLine,
+            zip::{Archive, ZipError},
+        },
+        lineage::{
+            checkpoint::CHECKPOINT_BYTES_MAX,
+            entry::{Decision, ENTRY_BYTES_MAX, Entry},
+            private::PrivateField,
+            tree::leaf_hash,
+        },
+        recipe::{Recipe, Role},
+    },
+    types::{Blake3Digest, Sha256Digest},
+};
+
+/// Bytes of all unpacked files together. Every table of 500,000 decisions fits.
+const UNPACKED_BYTES_MAX: u64 = 6 << 30;
+/// Up to this much unpacked text is kept between hashing and reading; above it, files are unpacked twice.
+const KEPT_BYTES_MAX: u64 = 256 << 20;
+/// Entries that are parsed and rendered at a time, on all cores.
+const CHUNK_ENTRIES: usize = 4096;
+/// Entries that one core takes at a time.
+const SLICE_ENTRIES: usize = 256;
+/// Bytes of a report.
+const REPORT_BYTES_MAX: u64 = 16 << 20;
+/// Bytes of a line in `private.jsonl`: a value of 128 characters, each escaped to six bytes, and its frame.
+const OPENING_BYTES_MAX: usize = 2048;
+/// Bytes of a number or a base64 hash in a line.
+const SHORT_LINE_BYTES_MAX: usize = 64;
+const FIXED: [&str; 11] = [
+    README,
+    CHECKPOINT,
+    DECISIONS_CSV,
+    DECISIONS_DE_CSV,
+    DECISIONS_JSONL,
+    ENTRIES_INDEX,
+    ENTRIES,
+    ENTRIES_PROOF,
+    LOG_VKEY,
+    PRIVATE,
+    REPORT,
+];
+
+/// Checks everything in an export, step by step, as `docs/spec/export.md` says.
+#[must_use]
+pub fn verify_export(bytes: &[u8], keys: &Keys) -> Findings {
+    gather(|steps| check(bytes, keys, steps))
+}
+
+fn check(bytes: &[u8], keys: &Keys, steps: &mut Vec<Step>) -> Result<(), Problem> {
+    let archive = Archive::open(bytes).map_err(|error| Problem::Layout(error.to_string()))?;
+    check_names(&archive)?;
+    steps.push(Step::Container { files: archive.names().len(), bytes: bytes.len() as u64 });
+
+    let note = small(&archive, CHECKPOINT, CHECKPOINT_BYTES_MAX as u64)?;
+    let signed = keys.open_checkpoint(&note).map_err(Problem::Checkpoint)?;
+    steps.push(Step::Checkpoint {
+        origin: signed.facts.origin.clone(),
+        size: signed.facts.size,
+        key: signed.key.key_id(),
+        witnesses: signed.witnesses.clone(),
+    });
+
+    let envelope = small(&archive, MANIFEST, MANIFEST_BYTES_MAX)?;
+    let statement = manifest::open(&envelope, &signed.key.key_id(), signed.key.key()).map_err(Problem::Manifest)?;
+    let predicate = &statement.predicate;
+    if predicate.checkpoint != signed.facts {
+        return Err(Problem::CheckpointDiffers);
+    }
+    let before = archive.before(MANIFEST).expect("the manifest was read above");
+    if Sha256Digest::of(before) != predicate.container {
+        return Err(first_change(&archive, &statement).unwrap_or(Problem::Container));
+    }
+    steps.push(Step::Manifest { software: predicate.software.clone() });
+
+    let files = Unpacked::check(&archive, &statement)?;
+    steps.push(Step::Digests { files: statement.subject.len(), bytes: files.bytes });
+
+    let places = Places::read(&files)?;
+    let texts = Texts::read(&files, &archive)?;
+    let contents = Contents { files: &files, places: &places, texts: &texts, predicate };
+    let leaves = contents.leaves()?;
+    contents.check_proof(&leaves, &signed, steps)?;
+    let read = contents.read(&leaves)?;
+    let counts = &read.summary.counts;
+    if counts.entries != predicate.counts.entries || *counts != predicate.counts {
+        return Err(Problem::Counts);
+    }
+    steps.push(Step::Entries {
+        decisions: counts.decisions,
+        gaps: counts.gaps,
+        gap_frames: counts.gap_frames,
+        other: counts.other,
+    });
+    steps.push(Step::Decisions {
+        decisions: counts.decisions,
+        ok: counts.ok,
+        not_ok: counts.not_ok,
+        not_decidable: counts.not_decidable,
+    });
+    steps.push(Step::Openings { values: counts.openings, decisions: counts.decisions });
+    texts.check(&read.summary, predicate)?;
+    steps.push(Step::Texts {
+        recipes: texts.recipes.len(),
+        calibrations: texts.calibrations.len(),
+        absent: predicate.absent.recipes.len() + predicate.absent.calibrations.len(),
+    });
+    steps.push(Step::Thresholds { decisions: read.against_recipe });
+    contents.check_derived(&read.summary, &note, &signed, steps)
+}
+
+/// The files an export has, no other, in order.
+fn check_names(archive: &Archive<'_>) -> Result<(), Problem> {
+    let names: Vec<&str> = archive.names().collect();
+    for needed in FIXED.into_iter().chain([MANIFEST]) {
+        if !names.contains(&needed) {
+            return Err(Problem::MissingFile { name: needed.into() });
+        }
+    }
+    for name in &names {
+        let in_folder = digest_of_name(name, CALIBRATIONS, ".toml")
+            .or_else(|| digest_of_name(name, MODEL_CARDS, ".md"))
+            .or_else(|| digest_of_name(name, RECIPES, ".toml"));
+        if in_folder.is_none() && !FIXED.contains(name) && *name != MANIFEST {
+            return Err(Problem::ExtraFile { name: (*name).into() });
+        }
+    }
+    let (last, others) = names.split_last().expect("the needed files are there");
+    if *last != MANIFEST {
+        return Err(Problem::Order { name: MANIFEST.into() });
+    }
+    match others.windows(2).find(|pair| pair[0] >= pair[1]) {
+        Some(pair) => Err(Problem::Order { name: pair[1].into() }),
+        None => Ok(()),
+    }
+}
+
+/// The digest in a name such as `recipes/<64 hex>.toml`.
+fn digest_of_name(name: &str, folder: &str, ending: &str) -> Option<Blake3Digest> {
+    let hex = name.strip_prefix(folder)?.strip_suffix(ending)?;
+    format!("{}{hex}", Blake3Digest::PREFIX).parse().ok()
+}
+
+/// Reads a small file whole.
+fn small(archive: &Archive<'_>, name: &'static str, bytes_max: u64) -> Result<Vec<u8>, Problem> {
+    let size = archive.size(name).ok_or_else(|| Problem::MissingFile { name: name.into() })?;
+    if size > bytes_max {
+        return Err(Problem::TooLarge { what: name, max: bytes_max });
+    }
+    let mut out = Vec::new();
+    let mut reader = archive.reader(name).expect("the file is there: its size is known");
+    reader.read_to_end(&mut out).map_err(|error| unreadable(name, &error))?;
+    reader.finish().map_err(|error| unreadable(name, &error))?;
+    Ok(out)
+}
+
+fn unreadable(name: &str, error: &io::Error) -> Problem {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<ZipError>());
+    match inner {
+        Some(ZipError::Member { reason, .. }) => Problem::Unreadable { place: name.into(), reason: reason.clone() },
+        _ => Problem::Unreadable { place: name.into(), reason: error.to_string() },
+    }
+}
+
+/// Names the file that differs when the container does; the container alone would only say that one does.
+fn first_change(archive: &Archive<'_>, statement: &Statement) -> Option<Problem> {
+    Unpacked::check(archive, statement).err()
+}
+
+/// The archive's files once their digests are known to be the manifest's.
+struct Unpacked<'a> {
+    archive: &'a Archive<'a>,
+    kept: BTreeMap<String, Vec<u8>>,
+    bytes: u64,
+}
+
+impl<'a> Unpacked<'a> {
+    /// Unpacks every file once, on all cores, and compares with the manifest's list.
+    fn check(archive: &'a Archive<'a>, statement: &Statement) -> Result<Self, Problem> {
+        let names: Vec<&str> = archive.names().filter(|name| *name != MANIFEST).collect();
+        let bytes: u64 = names.iter().filter_map(|name| archive.size(name)).sum();
+        if bytes > UNPACKED_BYTES_MAX {
+            return Err(Problem::TooLarge { what: "the unpacked export", max: UNPACKED_BYTES_MAX });
+        }
+        if let Some(subject) = statement.subject.iter().find(|subject| !names.contains(&subject.name.as_str())) {
+            return Err(Problem::MissingFile { name: subject.name.clone() });
+        }
+        if let Some(subject) = statement.subject.get(names.len()) {
+            return Err(Problem::Unlisted { name: subject.name.clone() });
+        }
+        let keep = bytes <= KEPT_BYTES_MAX;
+        let unpacked: Vec<Result<(String, Vec<u8>), Problem>> = names
+            .par_iter()
+            .enumerate()
+            .map(|(at, name)| {
+                let listed = statement.subject.get(at).filter(|subject| subject.name == *name);
+                let listed = listed.ok_or_else(|| Problem::Unlisted { name: (*name).into() })?;
+                let mut reader = archive.reader(name).expect("the name is the archive's own");
+                let mut out = Vec::new();
+                if keep {
+                    let size = archive.size(name).unwrap_or_default();
+                    out.reserve_exact(usize::try_from(size).expect("kept files are small"));
+                    reader.read_to_end(&mut out).map_err(|error| unreadable(name, &error))?;
+                }
+                let digest = reader.finish().map_err(|error| unreadable(name, &error))?;
+                if digest.hex() == listed.digest.sha256 {
+                    Ok(((*name).to_owned(), out))
+                } else {
+                    Err(Problem::Changed { name: (*name).into() })
+                }
+            })
+            .collect();
+        let mut kept = BTreeMap::new();
+        for file in unpacked {
+            let (name, bytes) = file?;
+            if keep {
+                kept.insert(name, bytes);
+            }
+        }
+        Ok(Self { archive, kept, bytes })
+    }
+
+    fn open(&self, name: &str) -> Box<dyn Read + Send + '_> {
+        match self.kept.get(name) {
+            Some(bytes) => Box::new(bytes.as_slice()),
+            None => Box::new(self.archive.reader(name).expect("the names were checked")),
+        }
+    }
+
+    fn lines(&self, name: &'static str, bytes_max: usize) -> Lines<'_> {
+        Lines { reader: BufReader::with_capacity(128 * 1024, self.open(name)), name, bytes_max, line: 0 }
+    }
+
+    fn text(&self, name: &str, bytes_max: u64) -> Result<Vec<u8>, Problem> {
+        let mut out = Vec::new();
+        let mut reader = self.open(name).take(bytes_max + 1);
+        reader.read_to_end(&mut out).map_err(|error| unreadable(name, &error))?;
+        if out.len() as u64 > bytes_max { Err(Problem::TooLarge { what: "a text", max: bytes_max }) } else { Ok(out) }
+    }
+}
+
+/// Lines that each end in LF, bounded.
+struct Lines<'a> {
+    reader: BufReader<Box<dyn Read + Send + 'a>>,
+    name: &'static str,
+    bytes_max: usize,
+    line: u64,
+}
+
+impl Lines<'_> {
+    fn wrong(&self, reason: &str) -> Problem {
+        Problem::Form { name: self.name.into(), line: self.line, reason: reason.into() }
+    }
+
+    /// Appends the next line without its LF to `out`; `false` at the end.
+    fn next(&mut self, out: &mut Vec<u8>) -> Result<bool, Problem> {
+        self.line += 1;
+        let start = out.len();
+        let mut limited = (&mut self.reader).take(self.bytes_max as u64 + 1);
+        limited.read_until(b'\n', out).map_err(|error| unreadable(self.name, &error))?;
+        match out.len() - start {
+            0 => Ok(false),
+            _ if out.last() == Some(&b'\n') => {
+                out.pop();
+                Ok(true)
+            }
+            bytes if bytes > self.bytes_max => Err(self.wrong("the line is too long")),
+            _ => Err(self.wrong("the last line has no line break")),
+        }
+    }
+
+    /// The next line as text.
+    fn next_text<'b>(&mut self, buffer: &'b mut Vec<u8>) -> Result<Option<&'b str>, Problem> {
+        buffer.clear();
+        if !self.next(buffer)? {
+            return Ok(None);
+        }
+        std::str::from_utf8(buffer).map(Some).map_err(|_| self.wrong("it is not UTF-8"))
+    }
+}
+
+/// Where entries stand, what proves it, and what was opened of them.
+struct Places {
+    indexes: Vec<u64>,
+    proof: Vec<Sha256Digest>,
+    openings: Vec<OpeningLine>,
+}
+
+impl Places {
+    fn read(files: &Unpacked<'_>) -> Result<Self, Problem> {
+        let mut buffer = Vec::new();
+        let mut indexes = Vec::new();
+        let mut lines = files.lines(ENTRIES_INDEX, SHORT_LINE_BYTES_MAX);
+        while let Some(text) = lines.next_text(&mut buffer)? {
+            let index: u64 = text.parse().map_err(|_| lines.wrong("it is no number"))?;
+            if index.to_string() != text {
+                return Err(lines.wrong("the number is written in another way than usual"));
+            }
+            indexes.push(index);
+            if indexes.len() > ENTRIES_MAX {
+                return Err(Problem::TooLarge { what: ENTRIES_INDEX, max: ENTRIES_MAX as u64 });
+            }
+        }
+        let hashes_max = indexes.len() * HASHES_PER_ENTRY_MAX;
+        let mut proof = Vec::new();
+        let mut lines = files.lines(ENTRIES_PROOF, SHORT_LINE_BYTES_MAX);
+        while let Some(text) = lines.next_text(&mut buffer)? {
+            let hash = BASE64.decode(text).ok().and_then(|hash| Sha256Digest::from_slice(&hash).ok());
+            proof.push(hash.ok_or_else(|| lines.wrong("it is no base64 of 32 bytes"))?);
+            if proof.len() > hashes_max {
+                return Err(Problem::TooLarge { what: ENTRIES_PROOF, max: hashes_max as u64 });
+            }
+        }
+        let mut openings: Vec<OpeningLine> = Vec::new();
+        let mut lines = files.lines(PRIVATE, OPENING_BYTES_MAX);
+        while let Some(text) = lines.next_text(&mut buffer)? {
+            let line: OpeningLine = serde_json::from_str(text).map_err(|error| lines.wrong(&error.to_string()))?;
+            if serde_json::to_string(&line).ok().as_deref() != Some(text) {
+                return Err(lines.wrong("it is not in the one form that this format has"));
+            }
+            let key = (line.index, line.field);
+            if openings.last().is_some_and(|before| (before.index, before.field) >= key) {
+                return Err(lines.wrong("it is out of order"));
+            }
+            openings.push(line);
+            if openings.len() > 2 * ENTRIES_MAX {
+                return Err(Problem::TooLarge { what: PRIVATE, max: 2 * ENTRIES_MAX as u64 });
+            }
+        }
+        Ok(Self { indexes, proof, openings })
+    }
+
+    fn openings_of(&self, index: u64) -> &[OpeningLine] {
+        let start = self.openings.partition_point(|line| line.index < index);
+        let end = start + self.openings[start..].iter().take_while(|line| line.index == index).count();
+        &self.openings[start..end]
+    }
+}
+
+/// The recipe and calibration texts that came along.
+struct Texts {
+    /// The recipe as this release reads it, if it does.
+    recipes: BTreeMap<Blake3Digest, Option<Recipe>>,
+    calibrations: BTreeSet<Blake3Digest>,
+    model_cards: BTreeSet<Blake3Digest>,
+}
+
+impl Texts {
+    fn read(files: &Unpacked<'_>, archive: &Archive<'_>) -> Result<Self, Problem> {
+        let mut texts = Self { recipes: BTreeMap::new(), calibrations: BTreeSet::new(), model_cards: BTreeSet::new() };
+        for name in archive.names() {
+            let named = |digest: Blake3Digest| -> Result<Vec<u8>, Problem> {
+                let text = files.text(name, RECIPE_BYTES_MAX as u64)?;
+                if Blake3Digest::of(&text) == digest { Ok(text) } else { Err(Problem::Text { name: name.into() }) }
+            };
+            if let Some(digest) = digest_of_name(name, RECIPES, ".toml") {
+                let text = named(digest)?;
+                let recipe = std::str::from_utf8(&text).ok().and_then(|text| Recipe::parse(text).ok());
+                texts.recipes.insert(digest, recipe);
+            } else if let Some(digest) = digest_of_name(name, CALIBRATIONS, ".toml") {
+                named(digest)?;
+                texts.calibrations.insert(digest);
+            } else if let Some(digest) = digest_of_name(name, MODEL_CARDS, ".md") {
+                files.text(name, MODEL_CARD_BYTES_MAX as u64)?;
+                texts.model_cards.insert(digest);
+            }
+        }
+        Ok(texts)
+    }
+
+    /// Every text is named by a decision, and every named text is there or said to be absent.
+    fn check(&self, summary: &Summary, predicate: &Predicate) -> Result<(), Problem> {
+        let absent = &predicate.absent;
+        let recipes =
+            (RECIPES, ".toml", self.recipes.keys().copied().collect(), summary.recipes.keys().copied().collect());
+        let calibrations = (CALIBRATIONS, ".toml", self.calibrations.clone(), summary.calibrations.clone());
+        let model_cards = (MODEL_CARDS, ".md", self.model_cards.clone(), summary.models.clone());
+        let kinds =
+            [(recipes, &absent.recipes), (calibrations, &absent.calibrations), (model_cards, &absent.model_cards)];
+        for ((folder, ending, present, named), absent) in kinds {
+            let present: BTreeSet<Blake3Digest> = present;
+            let named: BTreeSet<Blake3Digest> = named;
+            if let Some(digest) = present.difference(&named).next() {
+                return Err(Problem::UnnamedText { name: format!("{folder}{}{ending}", digest.hex()) });
+            }
+            let missing: Vec<Blake3Digest> = named.difference(&present).copied().collect();
+            if missing != *absent {
+                let digest = missing.iter().find(|digest| !absent.contains(digest)).or(absent.first());
+                return Err(Problem::MissingText { digest: *digest.expect("two unequal lists are not both empty") });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What the second pass over the entries gathers.
+#[derive(Default)]
+struct Contained {
+    summary: Summary,
+    /// Decisions whose thresholds were compared with their recipe's text.
+    against_recipe: u64,
+}
+
+/// One entry, checked.
+struct Checked {
+    leaf: Leaf,
+    entry: Entry,
+    against_recipe: bool,
+}
+
+/// A slice of entries, checked by one core.
+#[derive(Default)]
+struct Slice {
+    entries: Vec<Checked>,
+    csv: Vec<u8>,
+    csv_de: Vec<u8>,
+    json: Vec<u8>,
+}
+
+/// The entries, a chunk at a time.
+struct EntryChunks<'a> {
+    lines: Lines<'a>,
+    chunk: Chunk,
+}
+
+/// The bytes of some entries, one after the other.
+#[derive(Default)]
+struct Chunk {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl Chunk {
+    fn get(&self, at: usize) -> &[u8] {
+        let start = if at == 0 { 0 } else { self.ends[at - 1] };
+        &self.bytes[start..self.ends[at]]
+    }
+}
+
+impl<'a> EntryChunks<'a> {
+    fn open(files: &'a Unpacked<'_>) -> Self {
+        Self { lines: files.lines(ENTRIES, ENTRY_BYTES_MAX + 1), chunk: Chunk::default() }
+    }
+
+    fn read(&mut self, entries: usize) -> Result<&Chunk, Problem> {
+        self.chunk.bytes.clear();
+        self.chunk.ends.clear();
+        for _ in 0..entries {
+            if !self.lines.next(&mut self.chunk.bytes)? {
+                return Err(self.lines.wrong("there are fewer entries than indexes"));
+            }
+            self.chunk.ends.push(self.chunk.bytes.len());
+        }
+        Ok(&self.chunk)
+    }
+
+    fn end(mut self) -> Result<(), Problem> {
+        if self.lines.next(&mut Vec::new())? {
+            return Err(self.lines.wrong("there are more entries than indexes"));
+        }
+        Ok(())
+    }
+}
+
+struct Contents<'a> {
+    files: &'a Unpacked<'a>,
+    places: &'a Places,
+    texts: &'a Texts,
+    predicate: &'a Predicate,
+}
+
+impl Contents<'_> {
+    fn same_release(&self) -> bool {
+        self.predicate.software == SOFTWARE
+    }
+
+    /// First pass: hashes every entry, so that nothing is interpreted before it is proven.
+    fn leaves(&self) -> Result<Vec<Leaf>, Problem> {
+        let mut leaves = Vec::with_capacity(self.places.indexes.len());
+        let mut entries = EntryChunks::open(self.files);
+        for indexes in self.places.indexes.chunks(CHUNK_ENTRIES) {
+            let chunk = entries.read(indexes.len())?;
+            let hashed = indexes.par_iter().enumerate();
+            let hashed = hashed.map(|(at, index)| Leaf { index: *index, hash: leaf_hash(chunk.get(at)) });
+            leaves.par_extend(hashed);
+        }
+        entries.end()?;
+        Ok(leaves)
+    }
+
+    /// Second pass: reads every entry, checks it, and holds the tables against it.
+    fn read(&self, leaves: &[Leaf]) -> Result<Contained, Problem> {
+        let mut contained = Contained::default();
+        let mut entries = EntryChunks::open(self.files);
+        let mut tables = Tables::open(self.files, self.same_release())?;
+        for leaves in leaves.chunks(CHUNK_ENTRIES) {
+            let chunk = entries.read(leaves.len())?;
+            let slices: Vec<Result<Slice, Problem>> = leaves
+                .par_chunks(SLICE_ENTRIES)
+                .enumerate()
+                .map(|(at, leaves)| {
+                    let first = at * SLICE_ENTRIES;
+                    self.check_slice(leaves, (first..).map(|at| chunk.get(at)))
+                })
+                .collect();
+            for slice in slices {
+                let slice = slice?;
+                tables.compare(&slice)?;
+                self.take(slice, &mut contained);
+            }
+        }
+        tables.end()?;
+        Ok(contained)
+    }
+
+    fn check_slice<'e>(&self, leaves: &[Leaf], entries: impl Iterator<Item = &'e [u8]>) -> Result<Slice, Problem> {
+        let mut slice = Slice::default();
+        for (&leaf, bytes) in leaves.iter().zip(entries) {
+            let index = leaf.index;
+            let entry = Entry::parse(bytes).map_err(|error| Problem::Entry { index, error })?;
+            let openings = self.places.openings_of(index);
+            check_openings(index, &entry, openings)?;
+            let mut against_recipe = false;
+            match &entry {
+                Entry::Decision(decision) => {
+                    let row = row(leaf, decision, openings);
+                    if !self.predicate.selection.admits(decision, row.serial, row.lot) {
+                        return Err(Problem::Unselected { index });
+                    }
+                    consistency::check(decision).map_err(|contradiction| Problem::Decision { index, contradiction })?;
+                    against_recipe = self.check_recipe(index, decision)?;
+                    if self.same_release() {
+                        table::csv_row(&mut slice.csv, &row, Dialect::Comma);
+                        table::csv_row(&mut slice.csv_de, &row, Dialect::Semicolon);
+                        table::json_row(&mut slice.json, &row);
+                    }
+                }
+                Entry::Gap(gap) if !self.predicate.selection.admits_gap(gap) => {
+                    return Err(Problem::Unselected { index });
+                }
+                _ => {}
+            }
+            slice.entries.push(Checked { leaf, entry, against_recipe });
+        }
+        Ok(slice)
+    }
+
+    /// Whether the decision used the model, calibration and thresholds that its recipe's text names.
+    fn check_recipe(&self, index: u64, decision: &Decision) -> Result<bool, Problem> {
+        let Some(Some(recipe)) = self.texts.recipes.get(&decision.recipe.digest) else { return Ok(false) };
+        let differs = |what| Err(Problem::Recipe { index, what });
+        if recipe.reference() != decision.recipe.name || recipe.version != decision.model.version {
+            return differs("name");
+        }
+        if recipe.model.digest != decision.model.digest {
+            return differs("model");
+        }
+        if recipe.calibration.as_ref().map(|file| file.digest) != decision.calibration {
+            return differs("calibration");
+        }
+        if recipe.policy.comparator.symbol() != decision.scores.comparator {
+            return differs("comparator");
+        }
+        let labels = &decision.scores.labels;
+        let same = recipe.policy.labels.len() == labels.len()
+            && recipe.policy.labels.iter().zip(labels).all(|(policy, found)| {
+                let thresholds = match policy.role {
+                    Role::Defect { review, reject } => (Some(review), Some(reject)),
+                    Role::Ok => (None, None),
+                };
+                policy.label == found.label && thresholds == (found.review, found.reject)
+            });
+        if same { Ok(true) } else { differs("thresholds") }
+    }
+
+    fn take(&self, slice: Slice, contained: &mut Contained) {
+        for Checked { leaf, entry, against_recipe } in slice.entries {
+            contained.against_recipe += u64::from(against_recipe);
+            match &entry {
+                Entry::Decision(decision) => {
+                    let row = row(leaf, decision, self.places.openings_of(leaf.index));
+                    contained.summary.add(leaf.index, &entry, Some(&row));
+                }
+                _ => contained.summary.add(leaf.index, &entry, None),
+            }
+        }
+    }
+
+    fn check_proof(&self, leaves: &[Leaf], signed: &Signed, steps: &mut Vec<Step>) -> Result<(), Problem> {
+        let size = signed.facts.size;
+        let root = multiproof::root(leaves, size, &self.places.proof).map_err(Problem::Proof)?;
+        if root != signed.facts.root {
+            return Err(Problem::Root { size });
+        }
+        // An opening of an entry that is not here would have been read by nobody.
+        let opened = self.places.openings.iter().find(|line| self.places.indexes.binary_search(&line.index).is_err());
+        if let Some(line) = opened {
+            return Err(Problem::Opening { index: line.index, field: line.field.name() });
+        }
+        steps.push(Step::Proof { entries: leaves.len() as u64, size, hashes: self.places.proof.len() });
+        Ok(())
+    }
+
+    /// Renders what is derived once more and compares.
+    fn check_derived(
+        &self,
+        summary: &Summary,
+        note: &[u8],
+        signed: &Signed,
+        steps: &mut Vec<Step>,
+    ) -> Result<(), Problem> {
+        if self.files.text(LOG_VKEY, 1024)? != format!("{}\n", signed.key.line()).as_bytes() {
+            return Err(Problem::Key);
+        }
+        if !self.same_release() {
+            steps.push(Step::NotDerived { made_by: self.predicate.software.clone(), this: SOFTWARE });
+            return Ok(());
+        }
+        let context = Context {
+            selection: &self.predicate.selection,
+            checkpoint: &signed.facts,
+            note: std::str::from_utf8(note).expect("a signed note is UTF-8"),
+            key: &signed.key,
+            absent: &self.predicate.absent,
+            software: SOFTWARE,
+        };
+        let report = report::render(summary, &context);
+        same_text(REPORT, &self.files.text(REPORT, REPORT_BYTES_MAX)?, report.as_bytes())?;
+        same_text(README, &self.files.text(README, REPORT_BYTES_MAX)?, README_TEXT.as_bytes())?;
+        steps.push(Step::Derived { files: 5 });
+        Ok(())
+    }
+}
+
+fn same_text(name: &'static str, found: &[u8], expected: &[u8]) -> Result<(), Problem> {
+    if found == expected {
+        return Ok(());
+    }
+    let at = found.iter().zip(expected).take_while(|(found, expected)| found == expected).count();
+    Err(Problem::Derived { name, line: 1 + line_breaks(&found[..at]) })
+}
+
+fn line_breaks(bytes: &[u8]) -> u64 {
+    bytes.iter().filter(|byte| **byte == b'\n').count() as u64
+}
+
+fn check_openings(index: u64, entry: &Entry, openings: &[OpeningLine]) -> Result<(), Problem> {
+    let commitments = entry.commitments();
+    for line in openings {
+        let opened = line.opening().map(|opening| opening.commitment());
+        let is_ours = matches!(entry, Entry::Decision(_)) && line.field != PrivateField::Client;
+        if !is_ours || opened.is_none() || opened != commitments.get(line.field) {
+            return Err(Problem::Opening { index, field: line.field.name() });
+        }
+    }
+    Ok(())
+}
+
+fn row<'a>(leaf: Leaf, decision: &'a Decision, openings: &'a [OpeningLine]) -> Row<'a> {
+    let value = |field| openings.iter().find(|line| line.field == field).map(|line| line.value.as_str());
+    let (serial, lot) = (value(PrivateField::Serial), value(PrivateField::Lot));
+    Row { index: leaf.index, leaf_hash: leaf.hash, decision, serial, lot }
+}
+
+/// The tables of the export, read along with the entries.
+struct Tables<'a>(Vec<Table<'a>>);
+
+struct Table<'a> {
+    name: &'static str,
+    reader: Box<dyn Read + Send + 'a>,
+    buffer: Vec<u8>,
+    line: u64,
+}
+
+impl<'a> Tables<'a> {
+    /// Opens the tables behind their header rows; none when another release rendered them.
+    fn open(files: &'a Unpacked<'_>, same_release: bool) -> Result<Self, Problem> {
+        if !same_release {
+            return Ok(Self(Vec::new()));
+        }
+        let table = |name| Table { name, reader: files.open(name), buffer: Vec::new(), line: 1 };
+        let mut tables = Self(vec![table(DECISIONS_CSV), table(DECISIONS_DE_CSV), table(DECISIONS_JSONL)]);
+        for (table, dialect) in tables.0.iter_mut().zip([Dialect::Comma, Dialect::Semicolon]) {
+            let mut header = Vec::new();
+            table::csv_header(&mut header, dialect);
+            table.compare(&header)?;
+        }
+        Ok(tables)
+    }
+
+    fn compare(&mut self, slice: &Slice) -> Result<(), Problem> {
+        for (table, expected) in self.0.iter_mut().zip([&slice.csv, &slice.csv_de, &slice.json]) {
+            table.compare(expected)?;
+        }
+        Ok(())
+    }
+
+    fn end(mut self) -> Result<(), Problem> {
+        self.0.iter_mut().try_for_each(Table::end)
+    }
+}
+
+impl Table<'_> {
+    fn compare(&mut self, expected: &[u8]) -> Result<(), Problem> {
+        self.buffer.clear();
+        let mut limited = (&mut self.reader).take(expected.len() as u64);
+        limited.read_to_end(&mut self.buffer).map_err(|error| unreadable(self.name, &error))?;
+        same_text(self.name, &self.buffer, expected).map_err(|problem| match problem {
+            Problem::Derived { name, line } => Problem::Derived { name, line: line + self.line - 1 },
+            other => other,
+        })?;
+        self.line += line_breaks(expected);
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<(), Problem> {
+        let mut one = [0];
+        match self.reader.read(&mut one).map_err(|error| unreadable(self.name, &error))? {
+            0 => Ok(()),
+            _ => Err(Problem::Derived { name: self.name, line: self.line }),
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! Checks the passport of one part.
+
+use super::{Findings, Problem, Step, gather};
+use crate::core::{
+    export::{consistency, keys::Keys},
+    lineage::{
+        entry::Entry,
+        passport::{Passport, verify_openings},
+        private::PrivateField,
+        tree::{leaf_hash, verify_inclusion},
+    },
+};
+
+/// Checks everything in a passport, as `docs/spec/passport.md` says.
+#[must_use]
+pub fn verify_passport(text: &str, keys: &Keys) -> Findings {
+    gather(|steps| check(text, keys, steps))
+}
+
+fn check(text: &str, keys: &Keys, steps: &mut Vec<Step>) -> Result<(), Problem> {
+    let passport = Passport::parse(text).map_err(Problem::Passport)?;
+    if passport.to_text() != text {
+        return Err(Problem::PassportForm);
+    }
+    let signed = keys.open_checkpoint(passport.checkpoint.as_bytes()).map_err(Problem::Checkpoint)?;
+    let (index, size) = (passport.index.0, signed.facts.size);
+    steps.push(Step::Checkpoint {
+        origin: signed.facts.origin.clone(),
+        size,
+        key: signed.key.key_id(),
+        witnesses: signed.witnesses.clone(),
+    });
+    verify_inclusion(index, size, &leaf_hash(&passport.entry), &passport.proof, &signed.facts.root)
+        .map_err(Problem::Inclusion)?;
+    steps.push(Step::Proof { entries: 1, size, hashes: passport.proof.len() });
+    let entry = Entry::parse(&passport.entry).map_err(|error| Problem::Entry { index, error })?;
+    verify_openings(&entry, &passport.openings).map_err(Problem::Passport)?;
+    let verdict = match &entry {
+        Entry::Decision(decision) => {
+            consistency::check(decision).map_err(|contradiction| Problem::Decision { index, contradiction })?;
+            Some(decision.verdict.name())
+        }
+        _ => None,
+    };
+    let serial = passport.openings.iter().find(|opening| opening.field == PrivateField::Serial);
+    steps.push(Step::Openings { values: passport.openings.len() as u64, decisions: 1 });
+    steps.push(Step::Part {
+        index,
+        verdict,
+        time: entry.time().map(|time| time.to_string()),
+        serial: serial.map(|opening| opening.value.clone()),
+    });
+    Ok(())
+}
