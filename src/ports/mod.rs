@@ -6,3 +6,4 @@ pub mod index;
 pub mod inference;
 pub mod lineage;
 pub mod sealer;
+pub mod texts;

@@ -1,4 +1,5 @@
 //! What Lineproof does: inspect, and answer for it.
 
+pub mod audit;
 pub mod history;
 pub mod inspect;

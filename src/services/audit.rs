@@ -1,0 +1,331 @@
+//! Answers auditors: passports of parts and exports of selections, each under the latest checkpoint, each noted in the
+//! log before it is given away. Blocks on the disk.
+
+use std::{
+    io::Write,
+    sync::{Arc, mpsc},
+};
+
+use crate::{
+    core::{
+        export::{
+            ENTRIES_MAX,
+            keys::VerifierKey,
+            manifest::{CheckpointFacts, Counts, Selection},
+            writer::{self, ExportError, ExportReport, Progress, Request, Source, SourceError},
+        },
+        lineage::{
+            checkpoint::LogSigner,
+            entry::{Access, AccessEvent, AccessKind, Commitments, ENTRY_VERSION, Entry},
+            passport::Passport,
+            private::{Opening, PrivateField},
+        },
+    },
+    ports::{
+        clock::Clock,
+        index::{DecisionIndex, EntryKind, Filter, IndexError, Order, PAGE_ENTRIES_MAX, RecipeFilter},
+        lineage::{Append, AppendError, LogReader, LogWriter, PrivateRecord, ReadError, SignedCheckpoint},
+        texts::RecipeTexts,
+    },
+    types::{Blake3Digest, EntryIndex, Serial, Sha256Digest},
+};
+
+/// Passports that one request gives.
+pub const PASSPORTS_MAX: usize = 100;
+/// Recipe entries that go along with an export.
+const RECIPE_ENTRIES_MAX: usize = 1000;
+/// Entries in one bundle of the log.
+const BUNDLE_ENTRIES: u64 = 256;
+/// Entries of one bundle are read together when at least one in so many of them is wanted.
+const TOGETHER: u64 = 8;
+
+#[derive(Debug, thiserror::Error)]
+pub enum AuditError {
+    #[error("there is no decision for part {0:?}")]
+    NoPart(String),
+    #[error("entry {index} waits for its checkpoint, which comes within a second; try again")]
+    NotYet { index: EntryIndex },
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error(transparent)]
+    Index(#[from] IndexError),
+    #[error(transparent)]
+    Export(#[from] ExportError),
+    /// Nothing is given away that cannot be noted.
+    #[error("the access cannot be noted in the log: {0}")]
+    Note(#[from] AppendError),
+}
+
+/// A passport with its place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartPassport {
+    pub index: EntryIndex,
+    /// The `.tlog-proof` text.
+    pub text: String,
+}
+
+/// What audits need, each through its port.
+#[derive(Clone)]
+pub struct AuditService {
+    pub reader: Arc<dyn LogReader>,
+    pub writer: Arc<dyn LogWriter>,
+    pub index: Arc<dyn DecisionIndex>,
+    pub texts: Arc<dyn RecipeTexts>,
+    pub signer: Arc<LogSigner>,
+    pub clock: Arc<dyn Clock>,
+}
+
+impl AuditService {
+    /// The latest checkpoint.
+    ///
+    /// # Errors
+    /// [`AuditError::Read`].
+    pub fn checkpoint(&self) -> Result<SignedCheckpoint, AuditError> {
+        Ok(self.reader.checkpoint()?)
+    }
+
+    /// The passports of a part's decisions, oldest first, at most [`PASSPORTS_MAX`]. `who` asked is noted.
+    ///
+    /// # Errors
+    /// [`AuditError`].
+    pub fn passports_by_serial(&self, serial: &Serial, who: Option<&Opening>) -> Result<Vec<PartPassport>, AuditError> {
+        let checkpoint = self.reader.checkpoint()?;
+        let selection = Selection { part: Some(serial.clone()), ..Selection::default() };
+        let indexes = self.decisions(&selection, checkpoint.size, PASSPORTS_MAX)?;
+        if indexes.is_empty() {
+            return Err(AuditError::NoPart(serial.to_string()));
+        }
+        indexes.into_iter().take(PASSPORTS_MAX).map(|index| self.passport(&checkpoint, index, who)).collect()
+    }
+
+    /// The passport of one entry.
+    ///
+    /// # Errors
+    /// [`AuditError`].
+    pub fn passport_by_index(&self, index: EntryIndex, who: Option<&Opening>) -> Result<PartPassport, AuditError> {
+        let checkpoint = self.reader.checkpoint()?;
+        self.passport(&checkpoint, index, who)
+    }
+
+    fn passport(
+        &self,
+        checkpoint: &SignedCheckpoint,
+        index: EntryIndex,
+        who: Option<&Opening>,
+    ) -> Result<PartPassport, AuditError> {
+        let entry = self.reader.entry(index)?;
+        if index.0 >= checkpoint.size {
+            return Err(AuditError::NotYet { index });
+        }
+        let proof = self.reader.inclusion_proof(index, checkpoint.size)?;
+        let mut openings = self.reader.private(index)?.openings;
+        // Who asked is nobody's business outside the plant.
+        openings.retain(|opening| opening.field != PrivateField::Client);
+        let passport = Passport { index, entry, openings, proof, checkpoint: checkpoint.note.to_string() };
+        self.note(AccessEvent::Passport, Some(index), None, None, who)?;
+        Ok(PartPassport { index, text: passport.to_text() })
+    }
+
+    /// Writes the export of `selection` to `sink`. Memory is bounded by [`ENTRIES_MAX`], whatever is selected.
+    ///
+    /// # Errors
+    /// [`AuditError`]; what was written to `sink` by then is no export: it has no manifest.
+    pub fn export(
+        &self,
+        selection: &Selection,
+        who: Option<&Opening>,
+        sink: impl Write,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<ExportReport, AuditError> {
+        let checkpoint = self.reader.checkpoint()?;
+        let mut indexes = self.decisions(selection, checkpoint.size, ENTRIES_MAX + 1)?;
+        if indexes.is_empty() {
+            return Err(ExportError::Nothing.into());
+        }
+        indexes.extend(self.gaps(selection, checkpoint.size)?);
+        indexes.extend(self.recipe_events(checkpoint.size)?);
+        let key: VerifierKey = key_of(&self.signer);
+        let mut sign = |message: &[u8], counts: &Counts| -> Result<[u8; 64], SourceError> {
+            let object = Sha256Digest::of(message).to_string();
+            self.note(AccessEvent::Export, None, Some(counts.entries), Some(object), who)?;
+            let signature = signed_note::Signer::sign(&*self.signer, message)?;
+            Ok(signature.try_into().expect("an Ed25519 signature has 64 bytes"))
+        };
+        let request = Request {
+            selection: selection.clone(),
+            note: &checkpoint.note,
+            checkpoint: CheckpointFacts {
+                origin: self.signer.name().to_owned(),
+                root: checkpoint.root,
+                size: checkpoint.size,
+            },
+            key: &key,
+            sign: &mut sign,
+        };
+        let source = LogSource { service: self, size: checkpoint.size };
+        let indexes = indexes.into_iter().map(|index| index.0).collect();
+        Ok(writer::write(&source, indexes, request, sink, progress)?)
+    }
+
+    /// The decisions below `size` that are selected, oldest first.
+    fn decisions(&self, selection: &Selection, size: u64, limit: usize) -> Result<Vec<EntryIndex>, AuditError> {
+        let filter = Filter {
+            product: selection.product.clone(),
+            serial: selection.part.clone(),
+            lot: selection.lot.clone(),
+            verdicts: selection.verdicts.clone(),
+            recipe: selection.recipe.clone().map(RecipeFilter::Name),
+            score_min: selection.score_min,
+            score_max: selection.score_max,
+            ..place_and_time(selection, EntryKind::Decision)
+        };
+        self.find(&filter, size, limit, |index, entry| match entry {
+            Entry::Decision(decision) => {
+                let needs_private = selection.part.is_some() || selection.lot.is_some();
+                let openings = if needs_private { self.reader.private(index)?.openings } else { Vec::new() };
+                let value = |field| {
+                    let opening = openings.iter().find(|opening: &&Opening| opening.field == field);
+                    opening.map(|opening| opening.value.as_str())
+                };
+                Ok(selection.admits(decision, value(PrivateField::Serial), value(PrivateField::Lot)))
+            }
+            _ => Ok(false),
+        })
+    }
+
+    fn gaps(&self, selection: &Selection, size: u64) -> Result<Vec<EntryIndex>, AuditError> {
+        let filter = place_and_time(selection, EntryKind::Gap);
+        self.find(&filter, size, ENTRIES_MAX + 1, |_, entry| match entry {
+            Entry::Gap(gap) => Ok(selection.admits_gap(gap)),
+            _ => Ok(false),
+        })
+    }
+
+    /// What recipes came into use: few, and the reader of a report wants to know.
+    fn recipe_events(&self, size: u64) -> Result<Vec<EntryIndex>, AuditError> {
+        let filter = Filter { kinds: vec![EntryKind::Recipe], ..Filter::default() };
+        self.find(&filter, size, RECIPE_ENTRIES_MAX, |_, entry| Ok(matches!(entry, Entry::Recipe(_))))
+    }
+
+    /// Asks the index page by page, and the log itself for the entries that are not indexed yet.
+    fn find(
+        &self,
+        filter: &Filter,
+        size: u64,
+        limit: usize,
+        admits: impl Fn(EntryIndex, &Entry) -> Result<bool, ReadError>,
+    ) -> Result<Vec<EntryIndex>, AuditError> {
+        let indexed = self.index.indexed_to().0.min(size);
+        let (mut found, mut start) = (Vec::new(), 0);
+        while start < indexed && found.len() < limit {
+            let page = self.index.page(filter, start..indexed, Order::OldestFirst, PAGE_ENTRIES_MAX)?;
+            let Some(last) = page.last() else { break };
+            start = last.0 + 1;
+            found.extend(page);
+        }
+        let mut next = indexed;
+        while next < size && found.len() < limit {
+            let entries = self.reader.entries(EntryIndex(next), EntryIndex(size.min(next + BUNDLE_ENTRIES)))?;
+            for bytes in &entries {
+                // An entry this release cannot read is no decision it could export.
+                if let Ok(entry) = Entry::parse(bytes)
+                    && admits(EntryIndex(next), &entry)?
+                {
+                    found.push(EntryIndex(next));
+                }
+                next += 1;
+            }
+        }
+        found.truncate(limit);
+        Ok(found)
+    }
+
+    /// Appends an access entry and waits until it is durable.
+    fn note(
+        &self,
+        event: AccessEvent,
+        index: Option<EntryIndex>,
+        count: Option<u64>,
+        object: Option<String>,
+        who: Option<&Opening>,
+    ) -> Result<(), AppendError> {
+        let (time, clock) = self.clock.now();
+        let private = Commitments { client: who.map(Opening::commitment), ..Commitments::default() };
+        let access =
+            Access { clock, count, event, index, kind: AccessKind::Kind, object, private, time, v: ENTRY_VERSION };
+        let entry = Entry::Access(access).encode().map_err(|error| AppendError::Invalid(error.to_string()))?;
+        let private = PrivateRecord { openings: who.cloned().into_iter().collect(), image_at: None };
+        let (done, outcome) = mpsc::sync_channel(1);
+        let done = Box::new(move |result: Result<_, AppendError>| {
+            // A caller that is gone has no use for the outcome.
+            let _ = done.send(result.map(|_| ()));
+        });
+        self.writer.submit(Append { entry, private, frame: None }, done);
+        outcome.recv().unwrap_or(Err(AppendError::Closed))
+    }
+}
+
+fn place_and_time(selection: &Selection, kind: EntryKind) -> Filter {
+    Filter {
+        kinds: vec![kind],
+        from: selection.from,
+        to: selection.to,
+        line: selection.line.clone(),
+        station: selection.station.clone(),
+        camera: selection.camera.clone(),
+        ..Filter::default()
+    }
+}
+
+fn key_of(signer: &LogSigner) -> VerifierKey {
+    VerifierKey::parse(&signer.verifier_key().to_string()).expect("a log signer's own key line is well-formed")
+}
+
+/// The log as one export sees it.
+struct LogSource<'a> {
+    service: &'a AuditService,
+    size: u64,
+}
+
+impl Source for LogSource<'_> {
+    fn entries(&self, indexes: &[u64]) -> Result<Vec<Vec<u8>>, SourceError> {
+        let mut out = Vec::with_capacity(indexes.len());
+        for bundle in indexes.chunk_by(|a, b| a / BUNDLE_ENTRIES == b / BUNDLE_ENTRIES) {
+            let (first, end) = (bundle[0], bundle[bundle.len() - 1] + 1);
+            if end - first <= TOGETHER * bundle.len() as u64 {
+                let entries = self.service.reader.entries(EntryIndex(first), EntryIndex(end))?;
+                let mut entries: Vec<Option<Vec<u8>>> = entries.into_iter().map(Some).collect();
+                for index in bundle {
+                    let at = usize::try_from(index - first).expect("an offset within a bundle is small");
+                    let entry = entries.get_mut(at).and_then(Option::take);
+                    out.push(entry.ok_or_else(|| format!("the log did not return entry {index}"))?);
+                }
+            } else {
+                for index in bundle {
+                    out.push(self.service.reader.entry(EntryIndex(*index))?);
+                }
+            }
+        }
+        Ok(out)
+    }
+
+    fn openings(&self, index: u64) -> Result<Vec<Opening>, SourceError> {
+        Ok(self.service.reader.private(EntryIndex(index))?.openings)
+    }
+
+    fn inclusion(&self, index: u64) -> Result<Vec<Sha256Digest>, SourceError> {
+        Ok(self.service.reader.inclusion_proof(EntryIndex(index), self.size)?)
+    }
+
+    fn recipe(&self, digest: Blake3Digest) -> Result<Option<Vec<u8>>, SourceError> {
+        Ok(self.service.texts.recipe(digest)?)
+    }
+
+    fn calibration(&self, digest: Blake3Digest) -> Result<Option<Vec<u8>>, SourceError> {
+        Ok(self.service.texts.calibration(digest)?)
+    }
+
+    fn model_card(&self, model: Blake3Digest) -> Result<Option<Vec<u8>>, SourceError> {
+        Ok(self.service.texts.model_card(model)?)
+    }
+}
