@@ -67,6 +67,22 @@ fn check(args: &VerifyArgs) -> anyhow::Result<bool> {
     Ok(findings.is_good())
 }
 
+/// Checks `file` with the keys in `key` and says the same as the command, each line behind `indent`; whether all is
+/// proven.
+///
+/// # Errors
+/// When file or key cannot be read.
+pub fn check_and_print(file: &Path, key: &Path, indent: &str) -> anyhow::Result<bool> {
+    let findings = Subject::open(file)?.verify(&read_keys(key)?, true);
+    let mut text = Vec::new();
+    print_words(&mut text, &findings, file, lang_of_environment())?;
+    let mut out = io::stdout().lock();
+    for line in String::from_utf8_lossy(&text).lines() {
+        writeln!(out, "{indent}{line}")?;
+    }
+    Ok(findings.is_good())
+}
+
 /// POSIX order: LC_ALL, LC_MESSAGES, LANG. What is no language of ours is English.
 fn lang_of_environment() -> Lang {
     let set = ["LC_ALL", "LC_MESSAGES", "LANG"]
