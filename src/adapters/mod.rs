@@ -3,5 +3,6 @@
 pub mod archive;
 pub mod clock;
 pub mod keys;
+pub mod log;
 pub mod ort;
 pub mod sled_index;

@@ -80,6 +80,9 @@ pub enum AppendError {
     Closed,
     #[error("the entry is not acceptable: {0}")]
     Invalid(String),
+    /// Nothing was written: the index, which knows older frames, cannot say whether this one has a decision (G6).
+    #[error("nobody can say yet whether this frame is decided already: {0}")]
+    FrameUnknown(Arc<str>),
 }
 
 /// Called exactly once with the outcome, on the writer's thread: it must not block.
@@ -112,6 +115,8 @@ pub enum ReadError {
     NoEntry { index: EntryIndex, size: u64 },
     #[error("{path}: {source}")]
     Io { path: String, source: std::io::Error },
+    #[error(transparent)]
+    Index(#[from] super::index::IndexError),
     #[error("the log is damaged at {place}: {reason}; run `lineproof fsck`")]
     Damaged { place: String, reason: String },
     #[error("sizes {old} and {new} are not both covered by the published checkpoint of size {size}")]

@@ -284,10 +284,27 @@ impl RightEdge {
     }
 
     /// Adds one entry by its leaf hash. Every tile this fills is handed to `full`.
-    pub fn push(&mut self, leaf: Sha256Digest, mut full: impl FnMut(Tile, Vec<Sha256Digest>)) {
+    pub fn push(&mut self, leaf: Sha256Digest, full: impl FnMut(Tile, Vec<Sha256Digest>)) {
         self.size += 1;
-        let mut hash = leaf;
-        for level in 0..=TILE_LEVEL_MAX {
+        self.push_at(0, leaf, full);
+    }
+
+    /// Adds 256 entries by the root of their full hash tile.
+    ///
+    /// # Panics
+    /// Unless the edge ends with a full tile.
+    pub fn push_full(&mut self, tile_root: Sha256Digest, full: impl FnMut(Tile, Vec<Sha256Digest>)) {
+        assert_eq!(self.size % TILE_WIDTH, 0, "full tiles follow full tiles");
+        self.size += TILE_WIDTH;
+        if self.levels.is_empty() {
+            self.levels.push(Vec::new());
+        }
+        self.push_at(1, tile_root, full);
+    }
+
+    fn push_at(&mut self, lowest: u8, hash: Sha256Digest, mut full: impl FnMut(Tile, Vec<Sha256Digest>)) {
+        let mut hash = hash;
+        for level in lowest..=TILE_LEVEL_MAX {
             let at = usize::from(level);
             if self.levels.len() == at {
                 self.levels.push(Vec::with_capacity(256));

@@ -1,0 +1,111 @@
+//! The few ways in which the log touches files: whole, bounded, and with the path in every error.
+
+use std::{
+    collections::BTreeSet,
+    fs::{self, File},
+    io::{self, Read as _, Write as _},
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicUsize, Ordering},
+};
+
+use crate::ports::lineage::ReadError;
+
+/// Threads that wait for the disk at the same time when many files are synced: the file system commits them together.
+const SYNC_THREADS: usize = 8;
+
+pub(super) fn at(path: &Path) -> impl FnOnce(io::Error) -> ReadError {
+    let path = path.display().to_string();
+    move |source| ReadError::Io { path, source }
+}
+
+pub(super) fn damaged(path: &Path, reason: impl ToString) -> ReadError {
+    ReadError::Damaged { place: path.display().to_string(), reason: reason.to_string() }
+}
+
+/// A whole file of at most `bytes_max`; `None` when there is none.
+pub(super) fn read(path: &Path, bytes_max: usize) -> Result<Option<Vec<u8>>, ReadError> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(at(path)(error)),
+    };
+    let mut bytes = Vec::new();
+    file.take(bytes_max as u64 + 1).read_to_end(&mut bytes).map_err(at(path))?;
+    if bytes.len() > bytes_max {
+        return Err(damaged(path, format_args!("it has more than {bytes_max} bytes")));
+    }
+    Ok(Some(bytes))
+}
+
+/// Puts a file in place whole or not at all. Readers never see half of it; a power cut may still lose it.
+pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<(), ReadError> {
+    let temporary = write_beside(path, bytes)?.0;
+    fs::rename(&temporary, path).map_err(at(path))
+}
+
+/// Puts a file in place whole or not at all, durably: bytes, then name.
+pub(super) fn replace_durably(path: &Path, bytes: &[u8]) -> Result<(), ReadError> {
+    let (temporary, file) = write_beside(path, bytes)?;
+    file.sync_all().map_err(at(&temporary))?;
+    fs::rename(&temporary, path).map_err(at(path))?;
+    sync_dir(parent(path))
+}
+
+/// Like [`replace_durably`], but after a power cut the name may still lead to the previous file, which was durable.
+pub(super) fn replace_soundly(path: &Path, bytes: &[u8]) -> Result<(), ReadError> {
+    let (temporary, file) = write_beside(path, bytes)?;
+    file.sync_all().map_err(at(&temporary))?;
+    fs::rename(&temporary, path).map_err(at(path))
+}
+
+fn write_beside(path: &Path, bytes: &[u8]) -> Result<(PathBuf, File), ReadError> {
+    let mut name = path.file_name().expect("a file of the log has a name").to_owned();
+    name.push(".tmp");
+    let temporary = path.with_file_name(name);
+    let create = || File::create(&temporary);
+    let mut file = match create() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            fs::create_dir_all(parent(path)).map_err(at(parent(path)))?;
+            create()
+        }
+        other => other,
+    }
+    .map_err(at(&temporary))?;
+    file.write_all(bytes).map_err(at(&temporary))?;
+    Ok((temporary, file))
+}
+
+fn parent(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+pub(super) fn sync_dir(path: &Path) -> Result<(), ReadError> {
+    File::open(path).and_then(|dir| dir.sync_all()).map_err(at(path))
+}
+
+/// Makes files durable, with every directory on the way down from `root`.
+pub(super) fn sync_all(root: &Path, files: &[PathBuf]) -> Result<(), ReadError> {
+    let mut paths: Vec<&Path> = files.iter().map(PathBuf::as_path).collect();
+    let dirs: BTreeSet<&Path> =
+        files.iter().flat_map(|file| file.ancestors().skip(1).take_while(|dir| dir.starts_with(root))).collect();
+    paths.extend(dirs);
+    let next = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        let work = || -> Result<(), ReadError> {
+            while let Some(path) = paths.get(next.fetch_add(1, Ordering::Relaxed)) {
+                sync_dir(path)?;
+            }
+            Ok(())
+        };
+        let threads: Vec<_> = (0..SYNC_THREADS.min(paths.len())).map(|_| scope.spawn(work)).collect();
+        threads.into_iter().try_for_each(|thread| thread.join().expect("syncing files does not panic"))
+    })
+}
+
+/// Removes a file that is known to be there no longer than until now.
+pub(super) fn remove(path: &Path) -> Result<(), ReadError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at(path)(error)),
+        _ => Ok(()),
+    }
+}
