@@ -75,9 +75,10 @@ struct Samples {
     words: Vec<u16>,
 }
 
-/// What depends on the frame's size only: kept while frames keep their size.
+/// What depends on the frame's size and depth only: kept while frames keep them.
 struct Plan {
     source: (u32, u32),
+    is_deep: bool,
     placement: Placement,
     resampler: Resampler,
 }
@@ -92,7 +93,10 @@ enum Resampler {
 impl Preprocessor {
     #[must_use]
     pub fn new(recipe: &Recipe) -> Self {
-        let input = recipe.input.clone();
+        Self::with_input(recipe.input.clone())
+    }
+
+    fn with_input(input: Input) -> Self {
         let tables = (0..input.channels())
             .map(|channel| {
                 let mut table = [0.0; 256];
@@ -157,7 +161,8 @@ impl Preprocessor {
 
     fn plan_for(&mut self, frame: &Frame<'_>) -> Result<(), PrepareError> {
         let source = (frame.width_px, frame.height_px);
-        if self.plan.as_ref().is_some_and(|plan| plan.source == source) {
+        let is_deep = matches!(frame.pixels, Pixels::Gray16 { .. });
+        if self.plan.as_ref().is_some_and(|plan| plan.source == source && plan.is_deep == is_deep) {
             return Ok(());
         }
         let input = &self.input;
@@ -170,13 +175,13 @@ impl Preprocessor {
                 let text = |(width_px, height_px)| format!("{width_px}x{height_px}");
                 return Err(PrepareError::Size { found: text(source), wanted: text(target) });
             }
-            Resize::PillowNearest => Resampler::Nearest(pillow::Nearest::new(source, target)),
+            Resize::PillowNearest => Resampler::Nearest(pillow::Nearest::new(source, target, is_deep)),
             Resize::PillowBilinear => convolution(pillow::Filter::Bilinear),
             Resize::PillowBicubic => convolution(pillow::Filter::Bicubic),
             Resize::PillowLanczos => convolution(pillow::Filter::Lanczos),
             Resize::OpencvLinear => Resampler::Linear(opencv::Linear::new(source, target)),
         };
-        self.plan = Some(Plan { source, placement, resampler });
+        self.plan = Some(Plan { source, is_deep, placement, resampler });
         Ok(())
     }
 }

@@ -1,8 +1,8 @@
 //! Pillow's `Image.resize` with `reducing_gap=None`, to the bit: nearest, and the antialiased convolutions.
 //!
 //! Followed from the behaviour of `libImaging/Resample.c` and `Geometry.c` and held by vectors that Pillow made
-//! (`tests/vectors/`). Eight-bit samples are convolved in 22-bit fixed point, first along rows into 8 bits, then along
-//! columns; 16-bit samples in doubles.
+//! (`tests/vectors/`). Eight-bit samples are convolved in 22-bit fixed point and rounded to 8 bits between the two
+//! directions; 16-bit samples in doubles, rounded to 16.
 
 /// Fraction bits of a coefficient: 32 less 8 for the sample and 2 for the filters' overshoot.
 const PRECISION_BITS: u32 = 32 - 8 - 2;
@@ -15,16 +15,18 @@ pub(super) struct Nearest {
 }
 
 impl Nearest {
-    pub(super) fn new(source: (u32, u32), target: (u32, u32)) -> Self {
+    /// Pillow adds a step up from pixel to pixel for 8-bit images, and its rounding errors with it; for 16-bit images
+    /// it multiplies.
+    pub(super) fn new(source: (u32, u32), target: (u32, u32), is_deep: bool) -> Self {
         let places = |source: u32, target: u32| {
             let step = f64::from(source) / f64::from(target);
-            // Pillow adds the step up, and its rounding errors with it.
-            let mut place = step * 0.5;
-            let places = (0..target).map(|_| {
+            let mut sum = step * 0.5;
+            let places = (0..target).map(|position| {
+                let place = if is_deep { (f64::from(position) + 0.5) * step } else { sum };
+                sum += step;
                 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 <= place <= source")]
-                let at = (place as usize).min(source as usize - 1);
-                place += step;
-                at
+                let at = place as usize;
+                at.min(source as usize - 1)
             });
             places.collect()
         };
@@ -95,6 +97,9 @@ pub(super) struct Convolution {
     target: (usize, usize),
     columns: Axis,
     rows: Axis,
+    /// Pillow 13 begins with the direction that leaves less to do; older ones always began along the rows. Rounding
+    /// between the passes makes the order visible in the last bit.
+    is_vertical_first: bool,
 }
 
 /// The coefficients of one direction.
@@ -170,43 +175,79 @@ const HALF: i32 = 1 << (PRECISION_BITS - 1);
 impl Convolution {
     pub(super) fn new(source: (u32, u32), target: (u32, u32), filter: Filter) -> Self {
         let pair = |(width, height): (u32, u32)| (width as usize, height as usize);
+        let shrinks_by = |source: u32, target: u32| i64::from(source) - i64::from(target);
+        let (columns_less, rows_less) = (shrinks_by(source.0, target.0), shrinks_by(source.1, target.1));
         Self {
             source: pair(source),
             target: pair(target),
             columns: Axis::new(source.0, target.0, filter),
             rows: Axis::new(source.1, target.1, filter),
+            is_vertical_first: rows_less > 0 && rows_less > 2 * columns_less,
         }
     }
 
-    /// Convolves samples of `C` channels; a direction whose size stays is left alone, as Pillow leaves it.
+    /// Convolves 8-bit samples of `C` channels.
     pub(super) fn run_8<const C: usize>(&self, source: &[u8], out: &mut Vec<u8>, scratch: &mut Vec<u8>) {
-        let narrowed = if self.source.0 == self.target.0 {
-            source
-        } else {
-            scratch.resize(C * self.target.0 * self.source.1, 0);
-            let rows = source.chunks_exact(C * self.source.0).zip(scratch.chunks_exact_mut(C * self.target.0));
+        let along_rows = |source: &[u8], out: &mut Vec<u8>| {
+            out.resize(source.len() / self.source.0 * self.target.0, 0);
+            let rows = source.chunks_exact(C * self.source.0).zip(out.chunks_exact_mut(C * self.target.0));
             rows.for_each(|(source, target)| self.row_8::<C>(source, target));
-            scratch
         };
-        if self.source.1 == self.target.1 {
+        let along_columns = |source: &[u8], out: &mut Vec<u8>| self.columns_8(source, out);
+        self.in_order(source, out, scratch, along_rows, along_columns);
+    }
+
+    /// Convolves 16-bit gray. Overshoot beyond `full_scale` is cut, so that a 10-bit frame stays one.
+    pub(super) fn run_16(&self, source: &[u16], full_scale: u16, out: &mut Vec<u16>, scratch: &mut Vec<u16>) {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to the full scale")]
+        let to_word = |sum: f64| (sum + 0.5).floor().clamp(0.0, f64::from(full_scale)) as u16;
+        let along_rows = |source: &[u16], out: &mut Vec<u16>| {
             out.clear();
-            out.extend_from_slice(narrowed);
-            return;
-        }
-        let row_len = C * self.target.0;
-        out.resize(row_len * self.target.1, 0);
-        let mut sums = vec![0; row_len];
-        for ((taps, weights), target) in self.rows.fixed().zip(out.chunks_exact_mut(row_len)) {
-            sums.fill(HALF);
-            let rows = narrowed[taps.start * row_len..].chunks_exact(row_len);
-            for (weight, row) in weights.iter().zip(rows) {
-                for (sum, sample) in sums.iter_mut().zip(row) {
-                    *sum += i32::from(*sample) * weight;
+            for row in source.chunks_exact(self.source.0) {
+                out.extend(self.columns.exact().map(|(taps, weights)| {
+                    let samples = &row[taps.start..];
+                    to_word(samples.iter().zip(weights).map(|(sample, weight)| f64::from(*sample) * weight).sum())
+                }));
+            }
+        };
+        let along_columns = |source: &[u16], out: &mut Vec<u16>| {
+            let width = source.len() / self.source.1;
+            out.clear();
+            let mut sums = vec![0.0; width];
+            for (taps, weights) in self.rows.exact() {
+                sums.fill(0.0);
+                for (weight, row) in weights.iter().zip(source[taps.start * width..].chunks_exact(width)) {
+                    for (sum, sample) in sums.iter_mut().zip(row) {
+                        *sum += f64::from(*sample) * weight;
+                    }
                 }
+                out.extend(sums.iter().map(|sum| to_word(*sum)));
             }
-            for (sample, sum) in target.iter_mut().zip(&sums) {
-                *sample = to_byte(*sum);
+        };
+        self.in_order(source, out, scratch, along_rows, along_columns);
+    }
+
+    /// Runs the passes that change a side, in Pillow's order, with whole samples in between.
+    fn in_order<T: Copy>(
+        &self,
+        source: &[T],
+        out: &mut Vec<T>,
+        scratch: &mut Vec<T>,
+        along_rows: impl Fn(&[T], &mut Vec<T>),
+        along_columns: impl Fn(&[T], &mut Vec<T>),
+    ) {
+        match (self.source.0 != self.target.0, self.source.1 != self.target.1) {
+            (true, true) if self.is_vertical_first => {
+                along_columns(source, scratch);
+                along_rows(scratch, out);
             }
+            (true, true) => {
+                along_rows(source, scratch);
+                along_columns(scratch, out);
+            }
+            (true, false) => along_rows(source, out),
+            (false, true) => along_columns(source, out),
+            (false, false) => unreachable!("a frame of the target's size is not resampled"),
         }
     }
 
@@ -225,42 +266,20 @@ impl Convolution {
         }
     }
 
-    /// Convolves 16-bit gray. Overshoot beyond `full_scale` is cut, so that a 10-bit frame stays one.
-    pub(super) fn run_16(&self, source: &[u16], full_scale: u16, out: &mut Vec<u16>, scratch: &mut Vec<u16>) {
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to the full scale")]
-        let to_word = |sum: f64| {
-            let rounded = if sum >= 0.0 { (sum + 0.5).floor() } else { -(sum.abs() + 0.5).floor() };
-            rounded.clamp(0.0, f64::from(full_scale)) as u16
-        };
-        let narrowed = if self.source.0 == self.target.0 {
-            source
-        } else {
-            scratch.clear();
-            for row in source.chunks_exact(self.source.0) {
-                scratch.extend(self.columns.exact().map(|(taps, weights)| {
-                    let samples = &row[taps.start..];
-                    to_word(samples.iter().zip(weights).map(|(sample, weight)| f64::from(*sample) * weight).sum())
-                }));
-            }
-            scratch
-        };
-        if self.source.1 == self.target.1 {
-            out.clear();
-            out.extend_from_slice(narrowed);
-            return;
-        }
-        let width = self.target.0;
-        out.clear();
-        let mut sums = vec![0.0; width];
-        for (taps, weights) in self.rows.exact() {
-            sums.fill(0.0);
-            let rows = narrowed[taps.start * width..].chunks_exact(width);
-            for (weight, row) in weights.iter().zip(rows) {
+    fn columns_8(&self, source: &[u8], out: &mut Vec<u8>) {
+        let row_len = source.len() / self.source.1;
+        out.resize(row_len * self.target.1, 0);
+        let mut sums = vec![0; row_len];
+        for ((taps, weights), target) in self.rows.fixed().zip(out.chunks_exact_mut(row_len)) {
+            sums.fill(HALF);
+            for (weight, row) in weights.iter().zip(source[taps.start * row_len..].chunks_exact(row_len)) {
                 for (sum, sample) in sums.iter_mut().zip(row) {
-                    *sum += f64::from(*sample) * weight;
+                    *sum += i32::from(*sample) * weight;
                 }
             }
-            out.extend(sums.iter().map(|sum| to_word(*sum)));
+            for (sample, sum) in target.iter_mut().zip(&sums) {
+                *sample = to_byte(*sum);
+            }
         }
     }
 }
