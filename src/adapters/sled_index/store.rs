@@ -80,7 +80,7 @@ impl Store {
         key: &[u8],
         read: impl FnOnce(&[u8]) -> Result<T, Malformed>,
     ) -> Result<Option<T>, Fault> {
-        let Some(value) = self.db.get(key)? else { return Ok(None) };
+        let Some(value) = unpanicked(|| self.db.get(key))? else { return Ok(None) };
         read(&value).map(Some).map_err(|Malformed(expected)| {
             Fault::Damage(format!("the value at {} is not {expected}", key.escape_ascii()))
         })
@@ -92,22 +92,26 @@ impl Store {
     }
 
     pub(super) fn put(&self, key: &[u8], value: &[u8]) -> Result<(), Fault> {
-        self.db.insert(key, value)?;
-        Ok(())
+        unpanicked(|| self.db.insert(key, value)).map(|_| ())
     }
 
     /// Removes every key that begins with `prefix`.
     pub(super) fn remove_prefix(&self, prefix: &[u8]) -> Result<(), Fault> {
-        for key in self.db.scan_prefix(prefix).keys() {
-            self.db.remove(key?)?;
-        }
-        Ok(())
+        unpanicked(|| self.db.scan_prefix(prefix).keys().try_for_each(|key| self.db.remove(key?).map(|_| ())))
     }
 
     /// Makes everything put so far last through a power cut.
     pub(super) fn sync(&self) -> Result<(), Fault> {
-        self.db.flush()?;
+        unpanicked(|| self.db.flush())?;
         self.file.sync_data().map_err(|error| Fault::Disk(format!("fdatasync: {error}")))
+    }
+}
+
+/// A page that sled does not expect makes it panic. The log's writer asks this index about every frame and must live on.
+fn unpanicked<T>(work: impl FnOnce() -> Result<T, sled::Error>) -> Result<T, Fault> {
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(result) => Ok(result?),
+        Err(_) => Err(Fault::Damage("sled panicked over what it found".into())),
     }
 }
 
