@@ -91,10 +91,10 @@ pub fn lot(index: u64) -> String {
 }
 
 pub fn private(seed: u64, index: u64) -> PrivateRecord {
-    let salt = *blake3::hash(&mix(seed, index).to_le_bytes()).as_bytes().first_chunk().expect("16 of 32 bytes");
-    if !matches!(entry(seed, index), Entry::Decision(_)) {
+    if is_gap(index) || is_access(index) {
         return PrivateRecord::default();
     }
+    let salt = u128::from(mix(seed, index)).to_le_bytes();
     let openings = vec![
         Opening { field: PrivateField::Lot, salt, value: lot(index) },
         Opening { field: PrivateField::Serial, salt, value: serial(index) },
@@ -107,6 +107,14 @@ pub fn frame_id(index: u64) -> FrameId {
 }
 
 /// Every 509th entry is a gap and every 4,093rd an access; the rest are decisions.
+fn is_gap(index: u64) -> bool {
+    index % 509 == 508
+}
+
+fn is_access(index: u64) -> bool {
+    index % 4093 == 4092
+}
+
 pub fn entry(seed: u64, index: u64) -> Entry {
     let dice = mix(seed, index);
     let clock = ClockState::Synchronised;
@@ -118,7 +126,7 @@ pub fn entry(seed: u64, index: u64) -> Entry {
     let camera = 1 + index / 4 % 3;
     let counter = index / 12;
     let name = |what: &str, number: u64| format!("{what}-{number}");
-    if index % 509 == 508 {
+    if is_gap(index) {
         return Entry::Gap(Gap {
             camera: name("cam", camera).parse().expect("a name"),
             clock,
@@ -134,7 +142,7 @@ pub fn entry(seed: u64, index: u64) -> Entry {
             v,
         });
     }
-    if index % 4093 == 4092 {
+    if is_access(index) {
         return Entry::Access(Access {
             clock,
             count: None,
