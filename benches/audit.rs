@@ -202,7 +202,8 @@ impl Source for Plant {
 fn decision(part: u64) -> (Decision, Vec<Opening>) {
     let noise = Blake3Digest::of(&part.to_le_bytes());
     let score = |value: f32| Score::new(value).expect("the value is finite");
-    let time = |nanos: i64| Instant::from_unix_nanos(START_NANOS + part as i64 * 50_000_000 + nanos).expect("after 1970");
+    let time =
+        |nanos: i64| Instant::from_unix_nanos(START_NANOS + part as i64 * 50_000_000 + nanos).expect("after 1970");
     let open = |field, value: String| {
         let mut salt = [0; 16];
         salt.copy_from_slice(&noise.0[8..24]);

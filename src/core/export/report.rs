@@ -7,9 +7,9 @@ use super::{
     Lang, REPORT_ALL_ROWS_MAX, REPORT_LIST_MAX, REPORT_ROWS_MAX,
     keys::VerifierKey,
     manifest::{Absent, CheckpointFacts, Selection},
-    summary::{PartRow, RecipeUse, Summary},
+    summary::{PartRow, Place, RecipeUse, Summary},
 };
-use crate::types::{Instant, Score, Verdict};
+use crate::types::{Instant, Score};
 
 const SHELL: &str = include_str!("report.html");
 const ARTICLE: &str = include_str!("article.html");
@@ -146,14 +146,13 @@ struct BarPart {
 #[derive(Serialize)]
 struct Part {
     part: String,
-    #[serde(rename = "where")]
     place: String,
     verdict: &'static str,
     found: String,
-    reasons: String,
     bar: Option<ScoreBar>,
     score: String,
     reject: String,
+    date: String,
     time: String,
     index: String,
 }
@@ -201,6 +200,29 @@ const CHART_HEIGHT: f64 = 146.0;
 /// Width of a score bar.
 const BAR_WIDTH: f64 = 152.0;
 
+/// What differs between the parts of a report.
+#[derive(Clone, Copy)]
+struct Vary {
+    product: bool,
+    line: bool,
+    camera: bool,
+}
+
+impl Vary {
+    fn of(summary: &Summary) -> Self {
+        let mut places = summary.places.keys();
+        let first = places.next();
+        let differs = |same: fn(&Place, &Place) -> bool| {
+            first.is_some_and(|first| summary.places.keys().any(|place| !same(first, place)))
+        };
+        Self {
+            product: summary.products.len() > 1,
+            line: differs(|a, b| a.line == b.line),
+            camera: differs(|a, b| a.camera == b.camera && a.station == b.station),
+        }
+    }
+}
+
 /// Writes texts in one language.
 #[derive(Clone, Copy)]
 struct Words {
@@ -214,6 +236,7 @@ impl Words {
 
     fn article(self, summary: &Summary, context: &Context<'_>) -> Article {
         let counts = &summary.counts;
+        let vary = Vary::of(summary);
         let every_frame = context.selection.takes_every_frame();
         let all_shown = counts.decisions <= REPORT_ALL_ROWS_MAX as u64;
         Article {
@@ -234,11 +257,11 @@ impl Words {
             holes_matter: every_frame,
             holes_note: self.holes_note(every_frame).into(),
             chart: self.chart(summary),
-            attention: summary.attention.iter().map(|row| self.part(row)).collect(),
+            attention: summary.attention.iter().map(|row| self.part(row, vary)).collect(),
             attention_cut: self.attention_cut(summary),
             // With only parts that did not pass, the table above has them all.
             parts: if all_shown && counts.ok > 0 {
-                summary.parts.iter().map(|row| self.part(row)).collect()
+                summary.parts.iter().map(|row| self.part(row, vary)).collect()
             } else {
                 Vec::new()
             },
@@ -384,7 +407,7 @@ impl Words {
         states.collect::<Vec<_>>().join(", ")
     }
 
-    fn place(self, place: &super::summary::Place, frames: &super::summary::Frames) -> PlaceRow {
+    fn place(self, place: &Place, frames: &super::summary::Frames) -> PlaceRow {
         let counters = frames.counters();
         PlaceRow {
             line: place.line.clone(),
@@ -479,34 +502,52 @@ impl Words {
         if count == 1 { unit.into() } else { format!("{count} {unit}") }
     }
 
-    fn part(self, row: &PartRow) -> Part {
-        let part = match (&row.serial, &row.lot) {
-            (Some(serial), Some(lot)) => format!("{serial} ({} {lot})", self.t("lot", "Los")),
-            (Some(serial), None) => serial.clone(),
-            (None, Some(lot)) => format!("{} {lot}", self.t("lot", "Los")),
-            (None, None) => format!("{} {}", self.t("frame", "Bild"), row.counter),
+    fn part(self, row: &PartRow, vary: Vary) -> Part {
+        let lot = row.lot.as_ref().map(|lot| format!("{} {lot}", self.t("lot", "Los")));
+        let frame = format!("{} {}", self.t("frame", "Bild"), number(row.counter));
+        let (part, second) = match &row.serial {
+            Some(serial) => (serial.clone(), lot),
+            None => (frame, lot),
         };
-        // What the found label says already need not be said again.
+        // What is the same for all parts stands at the top of the report and need not be said in each row.
+        let place = [
+            second,
+            vary.product.then(|| row.product.clone()),
+            vary.line.then(|| row.line.clone()),
+            vary.camera.then(|| row.camera.clone()),
+        ];
+        let place: Vec<String> = place.into_iter().flatten().collect();
+        let (date, time) =
+            self.second(row.time).split_once(' ').map(|(date, time)| (date.into(), time.into())).unwrap_or_default();
+        Part {
+            part,
+            place: place.join(" · "),
+            verdict: row.verdict.name(),
+            found: self.found(row),
+            bar: row.thresholds.map(|(review, reject)| self.bar(row.score, review, reject)),
+            score: self.score(row.score, row.thresholds),
+            reject: row.thresholds.map_or_else(String::new, |(_, reject)| {
+                format!("{} {}", self.t("limit", "Grenze"), self.score(reject, None))
+            }),
+            date,
+            time,
+            index: number(row.index),
+        }
+    }
+
+    /// What was found, or why a person decides.
+    fn found(self, row: &PartRow) -> String {
+        // What the label says already need not be said again.
         let told = |reason: &&String| {
             !row.label
                 .as_ref()
                 .is_some_and(|label| **reason == format!("reject:{label}") || **reason == format!("review:{label}"))
         };
-        let reasons: Vec<&str> = row.reasons.iter().filter(told).map(String::as_str).collect();
-        let found =
-            if row.verdict == Verdict::Ok { "–".into() } else { row.label.clone().unwrap_or_else(|| "–".into()) };
-        Part {
-            part,
-            place: format!("{} · {} · {}", row.product, row.line, row.camera),
-            verdict: row.verdict.name(),
-            found,
-            reasons: reasons.join(", "),
-            bar: row.thresholds.map(|(review, reject)| self.bar(row.score, review, reject)),
-            score: self.score(row.score, row.thresholds),
-            reject: row.thresholds.map_or_else(|| "–".into(), |(_, reject)| self.score(reject, None)),
-            time: self.second(row.time),
-            index: number(row.index),
-        }
+        let by_score = row.reasons.iter().any(|reason| !told(&reason));
+        let label = row.label.as_ref().filter(|_| by_score);
+        let others = row.reasons.iter().filter(told);
+        let found: Vec<&str> = label.into_iter().chain(others).map(String::as_str).collect();
+        found.join(", ")
     }
 
     fn bar(self, score: Score, review: Score, reject: Score) -> ScoreBar {
