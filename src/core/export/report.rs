@@ -719,8 +719,8 @@ impl Words {
                 "Die hier gezeigten Seriennummern und Lose gehören zu diesen Entscheidungen.",
             ),
             self.t(
-                "Each verdict follows from its scores and thresholds.",
-                "Jedes Urteil folgt aus seinen Werten und Schwellen.",
+                "Each verdict follows from its scores and thresholds, or the entry says why a person decides.",
+                "Jedes Urteil folgt aus seinen Werten und Schwellen, oder der Eintrag sagt, warum ein Mensch entscheidet.",
             ),
         ]
         .map(str::to_owned)
