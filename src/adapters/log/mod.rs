@@ -14,6 +14,7 @@ use std::{
 
 mod files;
 mod frames;
+pub mod fsck;
 mod integrate;
 mod private;
 mod reader;

@@ -1,0 +1,381 @@
+//! Checks everything that is on disk against everything else, from the entries up, without believing any of it.
+
+use std::{collections::HashMap, fs, path::Path};
+
+use rayon::prelude::*;
+use serde::Serialize;
+
+use super::{LogConfig, OpenError, check_format, files, private, take_lock, wal};
+use crate::{
+    core::lineage::{
+        checkpoint::{CHECKPOINT_BYTES_MAX, Checkpoint, VerifierKey},
+        entry::Entry,
+        passport::verify_openings,
+        tiles::{BUNDLE_BYTES_MAX, RightEdge, TILE_WIDTH, Tile, TileKind, encode_hash_tile, parse_bundle},
+        tree::leaf_hash,
+    },
+    ports::{
+        archive::ImageArchive,
+        lineage::{PrivateRecord, ReadError},
+        sealer::Sealer,
+    },
+    types::Sha256Digest,
+};
+
+/// Problems that are told one by one; the others are only counted.
+const PROBLEMS_MAX: usize = 100;
+/// Bundles that are checked side by side: 16,384 entries, at most 130 MB.
+const STEP_BUNDLES: u64 = 64;
+
+/// What is checked, and with what.
+pub struct Fsck<'a> {
+    pub config: &'a LogConfig,
+    pub key: &'a VerifierKey,
+    pub sealer: &'a dyn Sealer,
+    pub archive: &'a dyn ImageArchive,
+    /// How far the index says it knows the log, if there is an index.
+    pub indexed_to: Option<u64>,
+}
+
+/// What was found.
+#[derive(Debug, Default, Serialize)]
+pub struct FsckReport {
+    /// Entries the published checkpoint covers.
+    pub published: u64,
+    /// Durable entries that wait for their checkpoint.
+    pub waiting: u64,
+    /// The root all entries up to `published` lead to.
+    pub root: Option<Sha256Digest>,
+    pub tiles: u64,
+    pub private_values: u64,
+    /// Commitments whose values are no longer filed: erased, or never given to this host.
+    pub unopened: u64,
+    pub images: u64,
+    /// Bytes at the end of the write-ahead log that belong to no acknowledged entry; the next start cuts them.
+    pub torn_bytes: u64,
+    /// What does not fit, in plain words, at most a hundred.
+    pub problems: Vec<String>,
+    pub problem_count: u64,
+}
+
+impl FsckReport {
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.problem_count == 0
+    }
+
+    fn problem(&mut self, problem: impl ToString) {
+        self.problem_count += 1;
+        if self.problems.len() < PROBLEMS_MAX {
+            self.problems.push(problem.to_string());
+        }
+    }
+
+    fn absorb(&mut self, other: Self) {
+        self.private_values += other.private_values;
+        self.unopened += other.unopened;
+        self.images += other.images;
+        self.problem_count += other.problem_count;
+        let room = PROBLEMS_MAX - self.problems.len();
+        self.problems.extend(other.problems.into_iter().take(room));
+    }
+}
+
+impl Fsck<'_> {
+    /// Checks the whole data directory; `progress` is told how many of how many entries are checked.
+    ///
+    /// # Errors
+    /// [`OpenError`] when a service is running on it, or it was written by a newer release.
+    pub fn run(&self, mut progress: impl FnMut(u64, u64)) -> Result<FsckReport, OpenError> {
+        let _lock = take_lock(&self.config.data_dir)?;
+        let mut report = FsckReport::default();
+        if check_format(self.config)? {
+            report.problem(format_args!("{}: the format file is missing", self.config.data_dir.display()));
+        }
+        // 1. What was signed.
+        let checkpoint = self.checkpoint(&self.config.checkpoint(), &mut report);
+        let anchor = self.checkpoint(&self.config.anchor, &mut report);
+        // 2. The write-ahead log.
+        let records = self.read_wal(&mut report)?;
+        // 3. Every published entry, and from them every tile and the root.
+        let published = checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.size);
+        report.published = published;
+        let mut edge = RightEdge::default();
+        let mut done = 0;
+        while done < published {
+            let end = published.min(done + STEP_BUNDLES * TILE_WIDTH);
+            self.check_step(done, end, published, &records, &mut edge, &mut report);
+            done = end;
+            progress(done, published);
+        }
+        self.check_published(published, checkpoint.as_ref(), &edge, &mut report);
+        self.check_no_stray_tiles(published, &mut report);
+        // 4. What waits in the write-ahead log must lead on to the anchor.
+        self.check_waiting(published, anchor.as_ref(), &records, edge, &mut report);
+        let size = published + report.waiting;
+        if let Some(indexed) = self.indexed_to.filter(|indexed| *indexed > size) {
+            report.problem(format_args!(
+                "the index knows {indexed} entries, the log has {size}: it belongs to another log; `lineproof reindex` makes a new one"
+            ));
+        }
+        Ok(report)
+    }
+
+    fn checkpoint(&self, path: &Path, report: &mut FsckReport) -> Option<Checkpoint> {
+        let read = files::read(path, CHECKPOINT_BYTES_MAX).map_err(|error| error.to_string()).and_then(|bytes| {
+            let bytes = bytes.ok_or("the file is missing")?;
+            let note = String::from_utf8(bytes).map_err(|_| "it is no text")?;
+            Checkpoint::open(&note, self.key).map_err(|error| error.to_string())
+        });
+        read.map_err(|reason| report.problem(format_args!("{}: {reason}", path.display()))).ok()
+    }
+
+    /// The entries of the write-ahead log by their number.
+    fn read_wal(&self, report: &mut FsckReport) -> Result<HashMap<u64, wal::Record>, OpenError> {
+        let dir = self.config.wal_dir();
+        let mut records = HashMap::new();
+        let firsts = wal::segments(&dir)?;
+        if firsts.is_empty() {
+            report.problem(format_args!("{}: the write-ahead log is missing", dir.display()));
+        }
+        for (number, first) in firsts.iter().enumerate() {
+            let path = wal::segment_path(&dir, *first);
+            if let Some(found) = wal::version(&path)?.filter(|version| wal::is_newer(*version)) {
+                return Err(OpenError::Newer { path: path.display().to_string(), found: found.to_string() });
+            }
+            let scan = wal::scan(&dir, *first, self.key.name())?;
+            let end = first + scan.records.len() as u64;
+            let gap = firsts.get(number + 1).is_some_and(|next| end != *next);
+            if let Some(damage) = scan.damage {
+                report.problem(damage);
+            } else if gap {
+                report.problem(format_args!("{}: entries from {end} on are missing", path.display()));
+            }
+            report.torn_bytes += scan.torn_bytes;
+            records.extend(scan.records.into_iter().map(|record| (record.index, record)));
+        }
+        Ok(records)
+    }
+
+    /// Checks the entries `start..end`, and lets the edge grow over them.
+    fn check_step(
+        &self,
+        start: u64,
+        end: u64,
+        published: u64,
+        records: &HashMap<u64, wal::Record>,
+        edge: &mut RightEdge,
+        report: &mut FsckReport,
+    ) {
+        let bundles: Vec<(Vec<Sha256Digest>, FsckReport)> = (start / TILE_WIDTH..end.div_ceil(TILE_WIDTH))
+            .into_par_iter()
+            .map(|index| {
+                let tile = Tile::in_log(TileKind::Entries, index, published).expect("the bundle is published");
+                self.check_bundle(tile, records)
+            })
+            .collect();
+        let mut full = Vec::new();
+        for (leaves, findings) in bundles {
+            report.absorb(findings);
+            leaves.into_iter().for_each(|leaf| edge.push(leaf, |tile, hashes| full.push((tile, hashes))));
+        }
+        full.iter().for_each(|(tile, hashes)| self.check_hash_tile(*tile, hashes, report));
+    }
+
+    /// The leaf hashes of a bundle, and what is wrong with its entries and what belongs to them.
+    fn check_bundle(&self, tile: Tile, records: &HashMap<u64, wal::Record>) -> (Vec<Sha256Digest>, FsckReport) {
+        let mut report = FsckReport::default();
+        let path = self.config.log_dir().join(tile.path());
+        let missing = || files::damaged(&path, "the file is missing");
+        let bytes = match files::read(&path, BUNDLE_BYTES_MAX).and_then(|bytes| bytes.ok_or_else(missing)) {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                report.problem(error);
+                return (vec![Sha256Digest([0; 32]); usize::from(tile.width)], report);
+            }
+        };
+        let entries = match parse_bundle(&bytes, tile.width) {
+            Ok(entries) => entries,
+            Err(error) => {
+                report.problem(format_args!("{}: {error}", path.display()));
+                return (vec![Sha256Digest([0; 32]); usize::from(tile.width)], report);
+            }
+        };
+        let mut leaves = Vec::with_capacity(entries.len());
+        for (index, entry) in (tile.index * TILE_WIDTH..).zip(entries) {
+            let leaf = leaf_hash(entry);
+            leaves.push(leaf);
+            let record = records.get(&index);
+            if record.is_some_and(|record| *record.entry != *entry) {
+                report.problem(format_args!("entry {index} is not the one the write-ahead log has: it was changed"));
+            }
+            let sealed = match record {
+                Some(record) => Ok(record.sealed.to_vec()),
+                None => private::read(&self.config.private_dir(), index),
+            };
+            self.check_entry(index, entry, &leaf, sealed, &mut report);
+        }
+        (leaves, report)
+    }
+
+    fn check_entry(
+        &self,
+        index: u64,
+        bytes: &[u8],
+        leaf: &Sha256Digest,
+        sealed: Result<Vec<u8>, ReadError>,
+        report: &mut FsckReport,
+    ) {
+        let entry = match Entry::parse(bytes) {
+            Ok(entry) => entry,
+            Err(error) => return report.problem(format_args!("entry {index}: {error}")),
+        };
+        let opened =
+            sealed.map_err(|error| error.to_string()).and_then(|sealed| private::open(self.sealer, leaf, &sealed));
+        let record = match opened {
+            Ok(record) => record,
+            Err(error) => return report.problem(format_args!("private record of entry {index}: {error}")),
+        };
+        if let Err(error) = verify_openings(&entry, &record.openings) {
+            report.problem(format_args!("private record of entry {index}: {error}"));
+        }
+        report.private_values += record.openings.len() as u64;
+        let committed = entry.commitments();
+        let fields = [committed.client, committed.lot, committed.serial].into_iter().flatten().count();
+        report.unopened += (fields as u64).saturating_sub(record.openings.len() as u64);
+        if let Entry::Decision(decision) = &entry
+            && !decision.image.archive.starts_with("none:")
+        {
+            self.check_image(index, decision.image.encoded, &record, report);
+        }
+    }
+
+    fn check_image(
+        &self,
+        index: u64,
+        digest: crate::types::Blake3Digest,
+        record: &PrivateRecord,
+        report: &mut FsckReport,
+    ) {
+        report.images += 1;
+        match record.image_location() {
+            None => report.problem(format_args!("entry {index} says its image is archived, but nobody filed where")),
+            Some(location) => {
+                if let Err(error) = self.archive.get(&location, digest) {
+                    report.problem(format_args!("image of entry {index}: {error}"));
+                }
+            }
+        }
+    }
+
+    fn check_hash_tile(&self, tile: Tile, hashes: &[Sha256Digest], report: &mut FsckReport) {
+        report.tiles += 1;
+        self.compare(&tile, &encode_hash_tile(hashes), report);
+    }
+
+    fn compare(&self, tile: &Tile, expected: &[u8], report: &mut FsckReport) {
+        let path = self.config.log_dir().join(tile.path());
+        match files::read(&path, BUNDLE_BYTES_MAX) {
+            Ok(Some(found)) if found == expected => {}
+            Ok(Some(_)) => {
+                report.problem(format_args!("{}: it is not what the entries lead to: it was changed", path.display()));
+            }
+            Ok(None) => report.problem(format_args!("{}: the file is missing", path.display())),
+            Err(error) => report.problem(error),
+        }
+    }
+
+    fn check_published(
+        &self,
+        published: u64,
+        checkpoint: Option<&Checkpoint>,
+        edge: &RightEdge,
+        report: &mut FsckReport,
+    ) {
+        for (tile, hashes) in edge.partials() {
+            self.check_hash_tile(tile, hashes, report);
+        }
+        let root = edge.root();
+        report.root = Some(root);
+        if let Some(checkpoint) = checkpoint.filter(|checkpoint| checkpoint.root != root) {
+            report.problem(format_args!(
+                "the {published} entries lead to the root {root}, the signed checkpoint says {}: entries were changed",
+                checkpoint.root
+            ));
+        }
+    }
+
+    /// Tiles of earlier checkpoints must be the beginning of today's; other files have no place here.
+    fn check_no_stray_tiles(&self, published: u64, report: &mut FsckReport) {
+        let root = self.config.log_dir();
+        let mut folders = vec![root.join("tile")];
+        while let Some(folder) = folders.pop() {
+            let Ok(items) = fs::read_dir(&folder) else { continue };
+            for path in items.flatten().map(|item| item.path()) {
+                if path.is_dir() {
+                    folders.push(path);
+                } else if path.extension().is_none_or(|extension| extension != "tmp") {
+                    check_stray(&root, &path, published, report);
+                }
+            }
+        }
+    }
+
+    fn check_waiting(
+        &self,
+        published: u64,
+        anchor: Option<&Checkpoint>,
+        records: &HashMap<u64, wal::Record>,
+        mut edge: RightEdge,
+        report: &mut FsckReport,
+    ) {
+        let mut reached = anchor.is_none_or(|anchor| anchor.size < published);
+        let mut next = published;
+        loop {
+            if let Some(anchor) = anchor.filter(|anchor| anchor.size == next) {
+                reached = true;
+                if anchor.root != edge.root() {
+                    report.problem(format_args!(
+                        "the first {next} entries lead to the root {}, the anchor says {}: the log was edited or replaced",
+                        edge.root(),
+                        anchor.root
+                    ));
+                }
+            }
+            let Some(record) = records.get(&next) else { break };
+            let leaf = leaf_hash(&record.entry);
+            edge.push(leaf, |_, _| {});
+            self.check_entry(next, &record.entry, &leaf, Ok(record.sealed.to_vec()), report);
+            next += 1;
+        }
+        report.waiting = next - published;
+        if let Some(anchor) = anchor.filter(|_| !reached) {
+            report.problem(format_args!(
+                "the anchor covers {} entries, on disk are {next}: the log was truncated or rolled back",
+                anchor.size
+            ));
+        }
+        if let Some(anchor) = anchor.filter(|anchor| anchor.size < published) {
+            report.problem(format_args!(
+                "the anchor covers {} entries, the checkpoint {published}: the anchor was rolled back",
+                anchor.size
+            ));
+        }
+    }
+}
+
+fn check_stray(root: &Path, path: &Path, published: u64, report: &mut FsckReport) {
+    let name = path.strip_prefix(root).ok().and_then(Path::to_str).unwrap_or_default();
+    let Some(tile) = Tile::parse(name) else {
+        return report.problem(format_args!("{}: not a file of a log", path.display()));
+    };
+    // A crash may leave tiles of entries that were durable and not published; the next start writes them again.
+    let wider = Tile::in_log(tile.kind, tile.index, published).filter(|wider| wider.width > tile.width);
+    let Some(wider) = wider else { return };
+    let read = |tile: Tile| files::read(&root.join(tile.path()), BUNDLE_BYTES_MAX).ok().flatten();
+    if let (Some(narrow), Some(wide)) = (read(tile), read(wider))
+        && !wide.starts_with(&narrow)
+    {
+        report.problem(format_args!("{}: it is not the beginning of {wider}: it was changed", path.display()));
+    }
+}
