@@ -6,3 +6,6 @@ pub mod keys;
 pub mod log;
 pub mod ort;
 pub mod sled_index;
+
+#[cfg(test)]
+mod tests;
