@@ -1,9 +1,9 @@
 //! Searching one million decisions: `cargo bench --bench history`. `-- --entries 200000` makes it shorter.
 //!
-//! The log is on disk in bundles of 256 entries as tlog-tiles has them, 1.3 GB for a million; what it says is
-//! synthetic. Printed: the time of a full reindex, index bytes per decision after it and after growing in small steps,
-//! and the latency of a page of 50 rows, entries read and parsed, per kind of filter. "cold" opens the index anew,
-//! with its own caches empty, for every page; the operating system's cache stays.
+//! The log, the private values and the index are the real ones; what they say is synthetic. Printed: bytes per decision
+//! of each part, the time of a restart and of a full reindex, and the latency of a page of 50 rows, entries read and
+//! parsed, per kind of filter. "cold" opens the index anew, with its own caches empty, for every page; the log's and the
+//! operating system's caches stay.
 
 #[path = "../tests/history/synthetic.rs"]
 #[allow(dead_code)]
@@ -11,30 +11,30 @@ mod synthetic;
 
 use std::{
     fs,
-    io::Write as _,
-    os::unix::fs::{FileExt as _, MetadataExt as _},
-    path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    os::unix::fs::MetadataExt as _,
+    path::Path,
+    sync::{Arc, mpsc},
     time::{Duration, Instant},
 };
 
 use lineproof::{
-    adapters::sled_index::SledIndex,
+    adapters::{
+        archive::PackArchive,
+        keys::Keys,
+        log::{LogConfig, LogHandle, LogStore, LogStoreReader},
+        sled_index::SledIndex,
+    },
+    app::reindex::reindex,
     core::lineage::entry::Entry,
     ports::{
         index::{Bucket, CountBy, EntryKind, Filter, FrameIndex as _, GroupBy, Order, RecipeFilter},
-        lineage::{LogReader, PrivateRecord, ReadError, SignedCheckpoint},
+        lineage::{Append, FrameClaim, LogWriter as _},
     },
     services::history::{HistoryService, Indexer, ListRequest},
-    types::{EntryIndex, Score, Sha256Digest, Verdict},
+    types::{Score, Verdict},
 };
-use rayon::prelude::*;
 
 const SEED: u64 = 1;
-const KEY: [u8; 32] = [7; 32];
 const PAGES_PER_FILTER: u64 = 300;
 const COLD_PAGES_PER_FILTER: u64 = 15;
 
@@ -44,39 +44,125 @@ fn main() {
         arguments.get(at + 1).and_then(|count| count.parse().ok()).expect("--entries takes a number")
     });
     let dir = tempfile::TempDir::new_in("target").expect("a folder for the log");
-    let started = Instant::now();
-    let log = Arc::new(BundleLog::write(&dir.path().join("log"), entries));
-    println!("log: {entries} entries of {} bytes, written in {:.1?}", log.bytes / entries, started.elapsed());
+    let plant = Plant { keys: Keys::create(&dir.path().join("keys"), "bench.example/log").expect("new keys"), dir };
 
-    let path = dir.path().join("index");
-    let cpu = cpu_time();
-    let took = reindex(&log, &path);
-    println!("reindex: {took:.1?}, {:.1?} of processor time", cpu_time() - cpu);
-    println!("index after reindex: {} bytes per decision", folder_bytes(&path) / entries);
-    let grown = dir.path().join("grown");
-    println!("growing by 100 entries at a time, reopened every 50,000: {:.1?}", grow(&log, &grown, entries));
-    println!("index after growing: {} bytes per decision", folder_bytes(&grown) / entries);
+    let (log, reader, index) = plant.open();
+    let following = Indexer::new(reader.clone(), index.clone()).spawn();
+    let started = Instant::now();
+    append(&log, entries);
+    log.checkpoint_now().expect("a serving log");
+    println!("append {entries} decisions, followed by the index: {:.1?}", started.elapsed());
+    drop(following);
+    Indexer::new(reader.clone(), index.clone()).catch_up(|_| {}).expect("a readable log");
+    log.shutdown();
+    drop((log, reader, index));
+    let parts = ["log", "private", "wal", "index"].map(|part| (part, folder_bytes(&plant.data().join(part))));
+    let all: u64 = parts.iter().map(|(_, bytes)| bytes).sum();
+    let per_decision = parts.map(|(part, bytes)| format!("{part} {}", bytes / entries)).join(", ");
+    println!("bytes per decision: {per_decision}, together {}", all / entries);
 
     let started = Instant::now();
-    let (service, index) = open(&log, &path);
-    println!("open and read the unsealed rest: {:.1?}", started.elapsed());
+    let (log, reader, index) = plant.open();
+    println!("restart, until the index knows every entry: {:.1?}", started.elapsed());
+    drop(index);
+    let (started, cpu) = (Instant::now(), cpu_time());
+    reindex(&plant.index(), plant.keys.index_key(), reader.clone(), |_| {}).expect("a readable log");
+    println!("reindex: {:.1?}, {:.1?} of processor time", started.elapsed(), cpu_time() - cpu);
+    println!("index after reindex: {} bytes per decision", folder_bytes(&plant.index()) / entries);
+
+    let index = plant.open_index();
+    Indexer::new(reader.clone(), index.clone()).catch_up(|_| {}).expect("a readable log");
+    let service = HistoryService::new(reader.clone(), index.clone());
     find_frames(&index, entries);
+    count(&service);
+    let started = Instant::now();
+    let selected = service.select(&Filter::default(), entries).expect("everything is indexed").count();
+    println!("select for an export: {selected} entries in {:.2?}", started.elapsed());
     println!("{:<34} {:>10} {:>10} {:>10}", "page of 50 rows", "p50", "p99", "cold max");
     let mut pages = Vec::new();
     for (name, filter) in filters(entries) {
         pages.push((name, latencies(PAGES_PER_FILTER, |turn| page(&service, &filter(turn), turn))));
     }
-    count(&service);
-    let started = Instant::now();
-    let selected = service.select(&Filter::default(), entries).expect("everything is indexed").count();
-    println!("select for an export: {selected} entries in {:.2?}", started.elapsed());
     // The database is locked while it is open.
     drop((service, index));
     for ((name, warm), (_, filter)) in pages.into_iter().zip(filters(entries)) {
-        let cold = latencies(COLD_PAGES_PER_FILTER, |turn| cold_page(&log, &path, &filter(turn * 7), turn));
+        let cold = latencies(COLD_PAGES_PER_FILTER, |turn| plant.cold_page(&reader, &filter(turn * 7), turn));
         let cold = cold.last().expect("some cold pages");
         println!("{name:<34} {:>10.2?} {:>10.2?} {cold:>10.2?}", warm[warm.len() / 2], warm[warm.len() * 99 / 100]);
     }
+    log.shutdown();
+}
+
+/// A data directory with its keys.
+struct Plant {
+    keys: Keys,
+    dir: tempfile::TempDir,
+}
+
+impl Plant {
+    fn data(&self) -> std::path::PathBuf {
+        self.dir.path().join("data")
+    }
+
+    fn index(&self) -> std::path::PathBuf {
+        self.data().join("index")
+    }
+
+    fn open_index(&self) -> Arc<SledIndex> {
+        fs::create_dir_all(self.data()).expect("a folder");
+        Arc::new(SledIndex::open(&self.index(), self.keys.index_key()).expect("the index").0)
+    }
+
+    /// The log and the index with everything the log has.
+    fn open(&self) -> (LogHandle, Arc<LogStoreReader>, Arc<SledIndex>) {
+        let index = self.open_index();
+        let archive = PackArchive::open(self.data().join("images"), self.keys.image_sealer()).expect("an archive");
+        let (log, reader, _) = LogStore::open(
+            LogConfig::new(&self.data()),
+            Arc::new(self.keys.log_signer()),
+            self.keys.private_sealer(),
+            Arc::new(archive),
+            index.clone(),
+        )
+        .expect("a log");
+        let reader = Arc::new(reader);
+        Indexer::new(reader.clone(), index.clone()).catch_up(|_| {}).expect("a readable log");
+        (log, reader, index)
+    }
+
+    /// The first page after opening the index, without the opening.
+    fn cold_page(&self, reader: &Arc<LogStoreReader>, filter: &Filter, turn: u64) -> Duration {
+        let index = self.open_index();
+        // The rest that is not sealed is read from the log here and warms nothing but the log.
+        Indexer::new(reader.clone(), index.clone()).catch_up(|_| {}).expect("a readable log");
+        page(&HistoryService::new(reader.clone(), index), filter, turn)
+    }
+}
+
+fn append(log: &LogHandle, entries: u64) {
+    let (done, answers) = mpsc::channel::<()>();
+    for index in 0..entries {
+        let entry = synthetic::entry(SEED, index);
+        let frame = match &entry {
+            Entry::Decision(decision) => {
+                Some(FrameClaim { key: decision.frame_key(), encoded: decision.image.encoded })
+            }
+            _ => None,
+        };
+        let bytes = entry.encode().expect("a short entry");
+        let append = Append { entry: bytes, private: synthetic::private(SEED, index), frame };
+        let done = done.clone();
+        log.submit(
+            append,
+            Box::new(move |outcome| {
+                outcome.expect("a durable entry");
+                done.send(()).expect("the answers are counted");
+            }),
+        );
+        while answers.try_recv().is_ok() {}
+    }
+    drop(done);
+    while answers.recv().is_ok() {}
 }
 
 /// User and system time of this process so far: what a busy machine does not change.
@@ -92,50 +178,12 @@ fn cpu_time() -> Duration {
     Duration::from_millis(fields.iter().sum::<u64>() * 10)
 }
 
-fn reindex(log: &Arc<BundleLog>, path: &Path) -> Duration {
-    let started = Instant::now();
-    let (index, _) = SledIndex::open(path, KEY).expect("an empty index");
-    Indexer::new(log.clone(), Arc::new(index)).catch_up(|_| {}).expect("a readable log");
-    started.elapsed()
-}
-
-/// As in service: small batches, and a restart now and then.
-fn grow(log: &Arc<BundleLog>, path: &Path, entries: u64) -> Duration {
-    let started = Instant::now();
-    for until in (50_000..=entries).step_by(50_000) {
-        let (index, _) = SledIndex::open(path, KEY).expect("an index");
-        let index = Arc::new(index);
-        let indexer = Indexer::new(log.clone(), index.clone());
-        for size in (index.indexed_to().0 + 1..=until).step_by(100) {
-            log.size.store(size, Ordering::SeqCst);
-            indexer.catch_up(|_| {}).expect("a readable log");
-        }
-    }
-    log.size.store(entries, Ordering::SeqCst);
-    started.elapsed()
-}
-
-fn open(log: &Arc<BundleLog>, path: &Path) -> (HistoryService, Arc<SledIndex>) {
-    let (index, _) = SledIndex::open(path, KEY).expect("the index");
-    let index = Arc::new(index);
-    Indexer::new(log.clone(), index.clone()).catch_up(|_| {}).expect("a readable log");
-    (HistoryService::new(log.clone(), index.clone()), index)
-}
-
 fn page(service: &HistoryService, filter: &Filter, turn: u64) -> Duration {
     let order = if turn.is_multiple_of(2) { Order::NewestFirst } else { Order::OldestFirst };
     let request = ListRequest { filter: filter.clone(), order, page_rows: 50, ..ListRequest::default() };
     let started = Instant::now();
     std::hint::black_box(service.list(&request).expect("a page"));
     started.elapsed()
-}
-
-/// The first page after opening the index, without the opening.
-fn cold_page(log: &Arc<BundleLog>, path: &Path, filter: &Filter, turn: u64) -> Duration {
-    let (index, _) = SledIndex::open(path, KEY).expect("the index");
-    // Only what is sealed, or reading the rest of the log would warm what is measured.
-    log.size.store(index.indexed_to().0, Ordering::SeqCst);
-    page(&HistoryService::new(log.clone(), Arc::new(index)), filter, turn)
 }
 
 fn find_frames(index: &SledIndex, entries: u64) {
@@ -273,77 +321,4 @@ fn folder_bytes(path: &Path) -> u64 {
             },
         )
         .sum()
-}
-
-/// Bundles of 256 entries, each entry after its length in two bytes, as tlog-tiles has them; private values are made
-/// up when asked for.
-struct BundleLog {
-    path: PathBuf,
-    size: AtomicU64,
-    bytes: u64,
-}
-
-impl BundleLog {
-    fn write(path: &Path, entries: u64) -> Self {
-        fs::create_dir_all(path).expect("a folder");
-        let write = |bundle: u64| {
-            let mut bytes = Vec::new();
-            for index in bundle * 256..entries.min((bundle + 1) * 256) {
-                let entry = synthetic::entry(SEED, index).encode().expect("a short entry");
-                bytes.extend_from_slice(&(entry.len() as u16).to_be_bytes());
-                bytes.extend_from_slice(&entry);
-            }
-            let mut file = fs::File::create(path.join(bundle.to_string())).expect("a bundle");
-            file.write_all(&bytes).expect("room on the disk");
-            bytes.len() as u64
-        };
-        let bytes = (0..entries.div_ceil(256)).into_par_iter().map(write).sum();
-        Self { path: path.to_owned(), size: AtomicU64::new(entries), bytes }
-    }
-
-    fn bundle(&self, bundle: u64) -> Vec<u8> {
-        let file = fs::File::open(self.path.join(bundle.to_string())).expect("a bundle");
-        let mut bytes = vec![0; file.metadata().expect("a length").len() as usize];
-        file.read_exact_at(&mut bytes, 0).expect("a whole bundle");
-        bytes
-    }
-}
-
-fn split(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
-    std::iter::from_fn(move || {
-        let (len, rest) = bytes.split_first_chunk::<2>()?;
-        let (entry, rest) = rest.split_at(usize::from(u16::from_be_bytes(*len)));
-        bytes = rest;
-        Some(entry)
-    })
-}
-
-impl LogReader for BundleLog {
-    fn checkpoint(&self) -> Result<SignedCheckpoint, ReadError> {
-        let size = self.size.load(Ordering::SeqCst);
-        Ok(SignedCheckpoint { size, root: Sha256Digest::of(b"not looked at"), note: "not looked at".into() })
-    }
-
-    fn entry(&self, index: EntryIndex) -> Result<Vec<u8>, ReadError> {
-        let bundle = self.bundle(index.0 / 256);
-        Ok(split(&bundle).nth((index.0 % 256) as usize).expect("an entry of the bundle").to_vec())
-    }
-
-    fn entries(&self, start: EntryIndex, end: EntryIndex) -> Result<Vec<Vec<u8>>, ReadError> {
-        let bundle = self.bundle(start.0 / 256);
-        let count = (end.0 - start.0) as usize;
-        Ok(split(&bundle).skip((start.0 % 256) as usize).take(count).map(<[u8]>::to_vec).collect())
-    }
-
-    fn private(&self, index: EntryIndex) -> Result<PrivateRecord, ReadError> {
-        Ok(synthetic::private(SEED, index.0))
-    }
-
-    fn inclusion_proof(&self, _: EntryIndex, _: u64) -> Result<Vec<Sha256Digest>, ReadError> {
-        unimplemented!("searches prove nothing")
-    }
-
-    fn consistency_proof(&self, _: u64, _: u64) -> Result<Vec<Sha256Digest>, ReadError> {
-        unimplemented!("searches prove nothing")
-    }
 }
