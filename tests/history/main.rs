@@ -400,7 +400,7 @@ fn a_copy_taken_while_the_index_grows_opens_and_catches_up() {
     let (index, _) = open(dir.path());
     let growing = std::thread::spawn(move || apply_rest(&index, FACTS.len()));
     let mut copies = 0;
-    while copies == 0 || (copies < 6 && !growing.is_finished()) {
+    while copies == 0 || (copies < 3 && !growing.is_finished()) {
         let copy = TempDir::new().unwrap();
         copy_folder(dir.path(), copy.path());
         let (index, _) = open(copy.path());
