@@ -128,6 +128,11 @@ fn names_in_group(line: &str, layer: &str) -> bool {
     line.starts_with(&format!("    {layer}::"))
 }
 
+/// Modules that `#[cfg(test)]` includes.
+fn is_for_tests(path: &Path) -> bool {
+    path.ends_with("tests.rs") || path.ends_with("sample.rs")
+}
+
 fn rust_files(folder: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     let Ok(entries) = fs::read_dir(folder) else { return files };
@@ -135,7 +140,7 @@ fn rust_files(folder: &Path) -> Vec<PathBuf> {
         let path = entry.expect("a folder is readable").path();
         if path.is_dir() {
             files.extend(rust_files(&path));
-        } else if path.extension().is_some_and(|extension| extension == "rs") && !path.ends_with("tests.rs") {
+        } else if path.extension().is_some_and(|extension| extension == "rs") && !is_for_tests(&path) {
             files.push(path);
         }
     }

@@ -1,10 +1,11 @@
-//! What keeps the contracts of the ports: disks, keys, clocks and ONNX Runtime.
+//! What keeps the contracts of the ports: the disk, the clock, the keys and ONNX Runtime. None names another.
 
 pub mod archive;
 pub mod clock;
 pub mod keys;
 pub mod log;
 pub mod ort;
+pub mod recipe_files;
 pub mod sled_index;
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Context as _;
 
-use super::config::Config;
+use super::{cli::DataArgs, config::Config};
 use crate::{
     adapters::{
         archive::PackArchive,
@@ -27,8 +27,8 @@ use crate::{
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Exit status: 0 everything fits, 1 something is wrong, 2 the check could not be made.")]
 pub struct FsckArgs {
-    /// The data directory.
-    pub data_dir: PathBuf,
+    #[command(flatten)]
+    pub data: DataArgs,
     /// File with the log's public key; otherwise the key in the data directory is believed.
     #[arg(long, value_name = "VKEYFILE")]
     pub key: Option<PathBuf>,
@@ -51,14 +51,14 @@ pub fn run(args: &FsckArgs) -> ExitCode {
 }
 
 fn check(args: &FsckArgs) -> anyhow::Result<FsckReport> {
-    let data_dir = &args.data_dir;
+    let data_dir = &args.data.data;
+    let config = Config::load(data_dir)?;
     let keys = Keys::open(&data_dir.join("keys"))?;
     let key = match &args.key {
         Some(path) => std::fs::read_to_string(path).with_context(|| path.display().to_string())?,
         None => keys.verifier_key(),
     };
     let key: VerifierKey = key.parse()?;
-    let config = Config::load(data_dir)?;
     let config = LogConfig { anchor: config.log.anchor, ..LogConfig::new(data_dir) };
     let archive = PackArchive::open(data_dir.join("images"), keys.image_sealer())?;
     let (indexed_to, index_problem) = look_at_index(&data_dir.join("index"), keys.index_key())?;

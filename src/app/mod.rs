@@ -1,13 +1,29 @@
 //! Commands, configuration and wiring.
 
+pub mod cli;
+pub mod verify;
+
 #[cfg(feature = "server")]
 pub mod camera;
 #[cfg(feature = "server")]
+pub mod client;
+#[cfg(feature = "server")]
 pub mod config;
+#[cfg(feature = "server")]
+pub mod demo;
+#[cfg(feature = "server")]
+pub mod evidence;
 #[cfg(feature = "server")]
 pub mod fsck;
 #[cfg(feature = "server")]
 pub mod history;
 #[cfg(feature = "server")]
+pub mod init;
+#[cfg(feature = "server")]
+pub mod logging;
+#[cfg(feature = "server")]
 pub mod reindex;
-pub mod verify;
+#[cfg(feature = "server")]
+pub mod search;
+#[cfg(feature = "server")]
+pub mod server;

@@ -53,7 +53,11 @@ pub fn run(args: &VerifyArgs) -> ExitCode {
     }
 }
 
-fn check(args: &VerifyArgs) -> anyhow::Result<bool> {
+/// Checks FILE, says what was checked on standard output, and whether all of it holds.
+///
+/// # Errors
+/// When there was nothing to check: a file that cannot be read, no key.
+pub fn check(args: &VerifyArgs) -> anyhow::Result<bool> {
     let lang = args.lang.unwrap_or_else(lang_of_environment);
     let keys = read_keys(&args.key)?;
     let subject = Subject::open(&args.file)?;

@@ -5,6 +5,8 @@ pub mod lineage;
 pub mod recipe;
 
 #[cfg(feature = "server")]
+pub mod counter;
+#[cfg(feature = "server")]
 pub mod decide;
 #[cfg(feature = "server")]
 pub mod frame;

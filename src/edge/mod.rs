@@ -1,7 +1,12 @@
 //! gRPC: authorise, convert, call, convert. Only this layer knows prost types.
 
+pub mod audit;
+pub mod convert;
+pub mod history;
+pub mod inspection;
+pub mod status;
+
 /// What `proto/lineproof/v1` says, compiled.
-#[allow(clippy::pedantic)]
 pub mod pb {
     tonic::include_proto!("lineproof.v1");
 

@@ -5,5 +5,6 @@ pub mod clock;
 pub mod index;
 pub mod inference;
 pub mod lineage;
+pub mod recipes;
 pub mod sealer;
 pub mod texts;

@@ -13,7 +13,7 @@ pub enum ScoreError {
 }
 
 /// A finite 32-bit score or threshold. Negative zero is stored as zero, so equal values have equal bits.
-#[derive(Clone, Copy, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, PartialEq)]
 pub struct Score(f32);
 
 impl Score {
@@ -39,6 +39,12 @@ impl Score {
 }
 
 impl Eq for Score {}
+
+impl PartialOrd for Score {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
 
 impl Ord for Score {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {

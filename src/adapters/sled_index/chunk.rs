@@ -11,11 +11,12 @@ use roaring::RoaringBitmap;
 
 use super::{
     codec::{Malformed, Reader, decode_numbers, encode_numbers, put_varint},
-    keys,
+    codec_u64, keys,
     postings::{Chains, Hash, Hashed, Level},
     store::{Fault, Store},
 };
 use crate::{
+    core::counter::stands_at,
     ports::index::{EntryKind, Facts},
     types::{Blake3Digest, Verdict},
 };
@@ -146,7 +147,9 @@ impl Tail {
         self.chains[Hashed::Serial as usize].push(serial);
         self.chains[Hashed::Lot as usize].push(lot);
         if let (Some(line), Some(camera), Some(counter)) = (&facts.line, &facts.camera, facts.counter) {
-            self.counters.insert(keys::camera(line, camera), counter);
+            let camera = keys::camera(line, camera);
+            let before = self.counters.get(&camera).copied();
+            self.counters.insert(camera, stands_at(before, counter));
         }
         self.tip = Some(facts.digest);
     }
@@ -190,7 +193,8 @@ impl Tail {
                 .buckets(|bucket, bytes| store.put(&keys::postings(hashed, Level::Chunk, chunk, bucket), &bytes))?;
         }
         for (camera, counter) in &self.counters {
-            store.put(camera, &counter.to_le_bytes())?;
+            let before = store.find(camera, codec_u64)?;
+            store.put(camera, &stands_at(before, *counter).to_le_bytes())?;
         }
         let tip = self.tip.expect("a full chunk has a last entry");
         let head = Head { tip, zones: self.zones.clone(), score_buckets, dictionary };

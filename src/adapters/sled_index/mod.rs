@@ -43,6 +43,7 @@ use self::{
     store::{Fault, OpenError, Store},
 };
 use crate::{
+    core::counter::stands_at,
     ports::index::{
         BUCKET_NANOS_MIN, COUNT_CELLS_MAX, CountBy, CountCell, DecisionIndex, Facts, Filter, FrameIndex, IndexError,
         Order, PAGE_ENTRIES_MAX,
@@ -427,10 +428,11 @@ impl DecisionIndex for SledIndex {
     fn last_counter(&self, line: &LineId, camera: &CameraId) -> Result<Option<u64>, IndexError> {
         let key = keys::camera(line, camera);
         let state = self.read();
-        if let Some(counter) = state.tail.counters.get(&key) {
-            return Ok(Some(*counter));
-        }
-        state.store.find(&key, codec_u64).map_err(|fault| self.fault(fault))
+        let stored = state.store.find(&key, codec_u64).map_err(|fault| self.fault(fault))?;
+        Ok(match state.tail.counters.get(&key) {
+            Some(counter) => Some(stands_at(stored, *counter)),
+            None => stored,
+        })
     }
 
     fn last_time(&self) -> Option<Instant> {

@@ -3,7 +3,7 @@
 pub mod client;
 mod encode;
 pub mod ledger;
-mod progress;
+pub mod progress;
 mod show;
 pub mod source;
 pub mod summary;

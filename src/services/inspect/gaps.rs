@@ -9,14 +9,12 @@ use std::{
 };
 
 use crate::{
-    core::lineage::entry::GapReason,
+    core::{counter::RESTART_DISTANCE, lineage::entry::GapReason},
     types::{CameraId, FrameId, LineId, StationId},
 };
 
 /// How long a missing counter may still turn up, and how long refusals are gathered into one entry.
 pub const SETTLE: Duration = Duration::from_secs(1);
-/// A counter this far below the expected one is a camera that started anew, not a late frame.
-pub const RESTART_DISTANCE: u64 = 4096;
 /// Missing ranges kept per camera while they settle; beyond it the oldest is written at once.
 pub const RANGES_MAX: usize = 64;
 

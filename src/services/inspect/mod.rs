@@ -1,3 +1,384 @@
-//! (inspect)
+//! The inspection service: from a frame to a verdict with a durable entry behind it.
+//!
+//! The life of a frame, in order: [`InspectHandle::start`] authorises the source and admits it to its line's queue;
+//! a worker checks, decodes, infers, decides and writes the image (`worker.rs`); the log makes the entry durable and
+//! the answer leaves. Whatever fails on the way is a [`Refusal`], and refusals become gap entries (`gaps.rs`).
+//!
+//! **Invariant:** an [`Answer`] exists only after its entry's group was synced. `log.submit` calls back with
+//! `Ok` only then, and nothing else makes an answer to a new frame.
+
 pub mod gaps;
 pub mod queue;
+pub mod record;
+pub mod request;
+mod worker;
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use self::{
+    gaps::{GapTracker, SettledGap, Source},
+    queue::{FairQueue, PushError},
+    record::ArchiveRule,
+    request::{FrameRequest, Outcome, Refusal},
+    worker::{Lane, Lanes},
+};
+use super::recipes::RecipeBook;
+use crate::{
+    core::lineage::{
+        entry::{Access, AccessEvent, AccessKind, ENTRY_VERSION, Entry, Gap, GapKind},
+        private::{Opening, PrivateField},
+    },
+    ports::{
+        archive::ImageArchive,
+        clock::Clock,
+        inference::{ModelRuntime, SessionOptions},
+        lineage::{Append, LogReader, LogWriter, PrivateRecord, Receipt},
+    },
+    types::{LineId, RecipeRef},
+};
+
+/// How often settled gaps are written.
+const TICK: Duration = Duration::from_millis(250);
+/// Reused frame ids remembered until the next tick; more within a quarter second are counted in the last one.
+const REUSED_MAX: usize = 1024;
+/// Shortest and longest retry hint under overload.
+const RETRY_MS: (u64, u64) = (5, 5_000);
+
+/// What the service is told.
+#[derive(Clone, Debug)]
+pub struct InspectConfig {
+    /// At least one.
+    pub workers: usize,
+    pub session_options: SessionOptions,
+    pub queue_frames_per_line: usize,
+    pub archive_rule: ArchiveRule,
+    /// Cameras that may send frames.
+    pub sources: HashSet<Source>,
+}
+
+/// What the service works with.
+pub struct InspectPorts {
+    pub log: Arc<dyn LogWriter>,
+    pub reader: Arc<dyn LogReader>,
+    pub archive: Arc<dyn ImageArchive>,
+    pub clock: Arc<dyn Clock>,
+    pub runtime: Arc<dyn ModelRuntime>,
+}
+
+type AnswerSender = tokio::sync::oneshot::Sender<Outcome>;
+
+/// An admitted frame.
+struct Job {
+    request: FrameRequest,
+    recipe: RecipeRef,
+    admitted: Instant,
+    answer: AnswerSender,
+}
+
+struct Shared {
+    queue: FairQueue<LineId, Job>,
+    sources: HashSet<Source>,
+    archive_rule: ArchiveRule,
+    session_options: SessionOptions,
+    workers: usize,
+    book: RecipeBook,
+    gaps: Mutex<GapTracker>,
+    reused: Mutex<Vec<(FrameRequest, Receipt)>>,
+    /// Moving average of the time a worker spends on a frame, microseconds.
+    service_us: AtomicU64,
+    log: Arc<dyn LogWriter>,
+    reader: Arc<dyn LogReader>,
+    archive: Arc<dyn ImageArchive>,
+    clock: Arc<dyn Clock>,
+    runtime: Arc<dyn ModelRuntime>,
+}
+
+/// The running service: its workers and the writer of gaps. Dropping it does not stop it; [`Self::shutdown`] does.
+pub struct Inspect {
+    shared: Arc<Shared>,
+    workers: Vec<JoinHandle<()>>,
+    ticker: Option<JoinHandle<()>>,
+    stop_ticker: std::sync::mpsc::Sender<()>,
+}
+
+/// A cheap, cloneable way in.
+#[derive(Clone)]
+pub struct InspectHandle(Arc<Shared>);
+
+impl Inspect {
+    /// Loads and warms every recipe's sessions, then starts the workers. A recipe that does not load is marked
+    /// unavailable in `book` and refused by name; the others serve.
+    ///
+    /// `last_counters` says where each camera stood, so that frames lost while the service was down become gaps.
+    #[must_use]
+    pub fn start(
+        config: InspectConfig,
+        ports: InspectPorts,
+        book: RecipeBook,
+        last_counters: HashMap<Source, u64>,
+    ) -> Self {
+        let mut gaps = GapTracker::default();
+        for (source, counter) in last_counters {
+            gaps.resume(source, counter);
+        }
+        let InspectPorts { log, reader, archive, clock, runtime } = ports;
+        let mut shared = Shared {
+            queue: FairQueue::new(config.queue_frames_per_line),
+            sources: config.sources,
+            archive_rule: config.archive_rule,
+            session_options: config.session_options,
+            workers: config.workers.max(1),
+            book,
+            gaps: Mutex::new(gaps),
+            reused: Mutex::new(Vec::new()),
+            service_us: AtomicU64::new(10_000),
+            log,
+            reader,
+            archive,
+            clock,
+            runtime,
+        };
+        let mut lanes = Vec::new();
+        for _ in 0..shared.workers {
+            let (loaded, failed) = shared.load_lanes();
+            lanes.push(loaded);
+            for (recipe, reason) in failed {
+                tracing::error!(%recipe, reason, "recipe does not load; its frames are refused");
+                shared.book.mark_unavailable(&recipe, reason);
+            }
+        }
+        let shared = Arc::new(shared);
+        let spawn = |(number, lanes): (usize, Lanes)| {
+            let shared = Arc::clone(&shared);
+            let run = move || worker::run(&shared, lanes);
+            std::thread::Builder::new()
+                .name(format!("inspect-{number}"))
+                .spawn(run)
+                .expect("the operating system starts a thread")
+        };
+        let workers = lanes.into_iter().enumerate().map(spawn).collect();
+        let (stop_ticker, stopped) = std::sync::mpsc::channel();
+        let ticker = std::thread::Builder::new()
+            .name("gaps".into())
+            .spawn({
+                let shared = Arc::clone(&shared);
+                move || {
+                    while stopped.recv_timeout(TICK) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+                        shared.write_settled(Some(Instant::now()));
+                    }
+                }
+            })
+            .expect("the operating system starts a thread");
+        Self { shared, workers, ticker: Some(ticker), stop_ticker }
+    }
+
+    #[must_use]
+    pub fn handle(&self) -> InspectHandle {
+        InspectHandle(Arc::clone(&self.shared))
+    }
+
+    /// Admits nothing more, serves what was admitted, writes the open gaps. Blocks until that is done; the answers
+    /// of the last frames arrive when the log has made them durable.
+    pub fn shutdown(mut self) {
+        self.shared.queue.close();
+        for worker in self.workers.drain(..) {
+            if worker.join().is_err() {
+                tracing::error!("a worker ended with a panic");
+            }
+        }
+        let _ = self.stop_ticker.send(());
+        if self.ticker.take().is_some_and(|ticker| ticker.join().is_err()) {
+            tracing::error!("the writer of gaps ended with a panic");
+        }
+        self.shared.write_settled(None);
+    }
+}
+
+impl InspectHandle {
+    /// Admits one frame. The receiver yields exactly one outcome.
+    ///
+    /// # Errors
+    /// [`Refusal`] when the frame is not admitted.
+    pub fn start(&self, request: FrameRequest) -> Result<tokio::sync::oneshot::Receiver<Outcome>, Refusal> {
+        let shared = &self.0;
+        shared.note_arrival(&request)?;
+        let recipe = shared.book.resolve(request.recipe.as_ref(), &request.product);
+        let recipe = recipe.map_err(|refusal| shared.note_refusal(&request, refusal))?;
+        let (answer, outcome) = tokio::sync::oneshot::channel();
+        let line = request.source.line.clone();
+        let job = Job { request, recipe, admitted: Instant::now(), answer };
+        match shared.queue.push(&line, job) {
+            Ok(_) => Ok(outcome),
+            Err(PushError::Full(job)) => {
+                let waiting = shared.queue.lane_items_max();
+                let refusal = Refusal::Overload { line, waiting, retry_after: shared.retry_after(waiting) };
+                Err(shared.note_refusal(&job.request, refusal))
+            }
+            Err(PushError::Closed(_)) => Err(Refusal::ShuttingDown),
+        }
+    }
+
+    /// Admits one frame and waits for its outcome. Dropping the future does not stop the frame.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub async fn inspect(&self, request: FrameRequest) -> Outcome {
+        self.start(request)?.await.unwrap_or_else(|_| Err(Refusal::Internal("a frame was dropped unanswered".into())))
+    }
+
+    /// A refusal that the edge found before the frame could be admitted (a malformed image field, say).
+    #[must_use]
+    pub fn refused(&self, request: &FrameRequest, refusal: Refusal) -> Refusal {
+        self.0.note_refusal(request, refusal)
+    }
+
+    #[must_use]
+    pub fn recipes(&self) -> &RecipeBook {
+        &self.0.book
+    }
+
+    /// Frames waiting for a worker.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.0.queue.len()
+    }
+}
+
+impl Shared {
+    /// One session of every recipe, and the recipes that did not load.
+    fn load_lanes(&self) -> (Lanes, Vec<(RecipeRef, String)>) {
+        let (mut lanes, mut failed) = (Lanes::new(), Vec::new());
+        for recipe in self.book.ready() {
+            let name = recipe.recipe.reference();
+            match Lane::load(recipe, self) {
+                Ok(lane) => drop(lanes.insert(name, lane)),
+                Err(reason) => failed.push((name, reason)),
+            }
+        }
+        (lanes, failed)
+    }
+
+    /// Refuses strangers, and follows the camera's counter.
+    fn note_arrival(&self, request: &FrameRequest) -> Result<(), Refusal> {
+        if !self.sources.contains(&request.source) {
+            return Err(Refusal::UnknownSource(request.source.clone()));
+        }
+        self.lock_gaps().arrived(&request.source, request.counter, Instant::now());
+        Ok(())
+    }
+
+    fn note_refusal(&self, request: &FrameRequest, refusal: Refusal) -> Refusal {
+        if let Some(reason) = refusal.gap() {
+            self.lock_gaps().refused(&request.source, reason, request.counter, &request.frame, Instant::now());
+        }
+        refusal
+    }
+
+    /// The one place where an admitted frame gets its outcome.
+    fn finish(&self, request: &FrameRequest, answer: AnswerSender, outcome: Outcome) {
+        let outcome = outcome.map_err(|refusal| self.note_refusal(request, refusal));
+        if let Err(refusal) = &outcome {
+            tracing::debug!(frame = %request.key(), reason = refusal.reason(), "frame refused");
+        }
+        // The caller may be gone; a retry finds the entry.
+        let _ = answer.send(outcome);
+    }
+
+    fn frame_id_reused(&self, request: &FrameRequest, first: Receipt) -> Refusal {
+        tracing::warn!(frame = %request.key(), entry = %first.index, "frame id came again with other bytes");
+        let mut reused = self.reused.lock().unwrap_or_else(PoisonError::into_inner);
+        if reused.len() < REUSED_MAX {
+            let mut without_pixels = request.clone();
+            without_pixels.image = bytes::Bytes::new();
+            reused.push((without_pixels, first));
+        }
+        Refusal::FrameIdReused { key: request.key(), first }
+    }
+
+    fn note_service_time(&self, took: Duration) {
+        let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).min(60_000_000);
+        // Racing updates lose a sample, which an average survives.
+        let average = self.service_us.load(Ordering::Relaxed);
+        self.service_us.store((average * 7 + took) / 8, Ordering::Relaxed);
+    }
+
+    /// When a lane that holds `waiting` frames has room again: the time its workers need for a quarter of them.
+    fn retry_after(&self, waiting: usize) -> Duration {
+        let frames = (waiting as u64 / 4).max(1);
+        let us = self.service_us.load(Ordering::Relaxed) * frames / self.workers as u64;
+        Duration::from_millis((us / 1000).clamp(RETRY_MS.0, RETRY_MS.1))
+    }
+
+    /// Writes settled gaps and reused frame ids to the log.
+    fn write_settled(&self, now: Option<Instant>) {
+        let gaps = self.lock_gaps().take_settled(now);
+        for gap in gaps {
+            self.append(&self.gap_entry(gap), Vec::new());
+        }
+        let reused = std::mem::take(&mut *self.reused.lock().unwrap_or_else(PoisonError::into_inner));
+        for (request, first) in reused {
+            let client = request.client.clone();
+            let opening = |value| Opening { field: PrivateField::Client, salt: record::salt(), value };
+            let openings: Vec<Opening> = client.map(opening).into_iter().collect();
+            self.append(&self.reused_entry(&request, first, &openings), openings);
+        }
+    }
+
+    fn append(&self, entry: &Entry, openings: Vec<Opening>) {
+        let bytes = entry.encode().expect("gap and access entries are far below the size limit");
+        let private = PrivateRecord { openings, image_at: None };
+        let append = Append { entry: bytes, private, frame: None };
+        let kind = entry.kind().to_owned();
+        let done = move |appended: Result<_, crate::ports::lineage::AppendError>| {
+            if let Err(error) = appended {
+                tracing::warn!(kind, %error, "entry not written");
+            }
+        };
+        self.log.submit(append, Box::new(done));
+    }
+
+    fn gap_entry(&self, gap: SettledGap) -> Entry {
+        let (time, clock) = self.clock.now();
+        Entry::Gap(Gap {
+            camera: gap.source.camera,
+            clock,
+            count: gap.count,
+            first: gap.first,
+            frame: gap.frame,
+            kind: GapKind::Kind,
+            last: gap.last,
+            line: gap.source.line,
+            reason: gap.reason,
+            station: gap.source.station,
+            time,
+            v: ENTRY_VERSION,
+        })
+    }
+
+    fn reused_entry(&self, request: &FrameRequest, first: Receipt, openings: &[Opening]) -> Entry {
+        let (time, clock) = self.clock.now();
+        Entry::Access(Access {
+            clock,
+            count: None,
+            event: AccessEvent::FrameIdReused,
+            index: Some(first.index),
+            kind: AccessKind::Kind,
+            object: Some(request.claimed.to_string()),
+            private: record::commitments(openings),
+            time,
+            v: ENTRY_VERSION,
+        })
+    }
+
+    fn lock_gaps(&self) -> std::sync::MutexGuard<'_, GapTracker> {
+        self.gaps.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

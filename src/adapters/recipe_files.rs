@@ -1,0 +1,208 @@
+//! Recipes, calibrations and models on disk, and the texts of every recipe that was ever in use.
+//!
+//! `models/<name>/<version>/recipe.toml` and what it names are read once at start. The texts go into
+//! `texts/`, so that an export years later can show the recipe that decided, whatever has become of
+//! the folder it came from.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    core::recipe::{Calibration, Recipe},
+    ports::{
+        recipes::{LoadedRecipe, RECIPES_MAX, RecipeFiles},
+        texts::{RecipeTexts, TextError},
+    },
+    types::{Blake3Digest, RecipeRef},
+};
+
+/// Longest recipe, calibration or model card in bytes.
+const TEXT_BYTES_MAX: u64 = 64 << 10;
+/// Largest model file in bytes.
+const MODEL_BYTES_MAX: u64 = 1 << 30;
+
+/// Every recipe below `recipes`, loaded or with the reason why not, in order of name and version.
+///
+/// # Errors
+/// A sentence when the folder itself cannot be read or holds more than [`RECIPES_MAX`] recipes.
+pub fn load_all(recipes: &Path, calibrations: &Path) -> Result<Vec<(RecipeRef, Result<LoadedRecipe, String>)>, String> {
+    let mut found = Vec::new();
+    for name in sub_folders(recipes)? {
+        for version in sub_folders(&name)? {
+            if !version.join("recipe.toml").is_file() {
+                continue;
+            }
+            let text = format!("{}@{}", file_name(&name), file_name(&version));
+            let reference = RecipeRef::new(text).map_err(|error| format!("{}: {error}", version.display()))?;
+            found.push((reference.clone(), load(&version, calibrations, &reference)));
+        }
+    }
+    if found.len() > RECIPES_MAX {
+        let (folder, count) = (recipes.display(), found.len());
+        return Err(format!("{folder} holds {count} recipes; at most {RECIPES_MAX} are served, move old ones away"));
+    }
+    Ok(found)
+}
+
+fn load(folder: &Path, calibrations: &Path, reference: &RecipeRef) -> Result<LoadedRecipe, String> {
+    let path = folder.join("recipe.toml");
+    let text = read_text(&path)?;
+    let recipe = Recipe::parse(&text).map_err(|error| format!("{}: {error}", path.display()))?;
+    if recipe.reference() != *reference {
+        return Err(format!("{} calls itself {}; its folder says {reference}", path.display(), recipe.reference()));
+    }
+    let calibration_text = match &recipe.calibration {
+        Some(named) => Some(read_checked(&calibrations.join(&named.file), named.digest)?),
+        None => None,
+    };
+    let parse = |text: &str| Calibration::parse(text).map_err(|error| format!("calibration of {reference}: {error}"));
+    let calibration = calibration_text.as_deref().map(parse).transpose()?;
+    recipe.accept_calibration(calibration.as_ref()).map_err(|error| error.to_string())?;
+    let model = read_model(&folder.join(&recipe.model.file), recipe.model.digest)?;
+    let card = folder.join("MODEL_CARD.md");
+    let model_card = if card.is_file() { Some(read_text(&card)?) } else { None };
+    let texts = RecipeFiles { recipe: text, calibration: calibration_text, model_card };
+    Ok(LoadedRecipe { recipe, calibration, model: model.into(), texts })
+}
+
+fn read_model(path: &Path, digest: Blake3Digest) -> Result<Vec<u8>, String> {
+    let bytes = read_bounded(path, MODEL_BYTES_MAX)?;
+    let found = Blake3Digest::of(&bytes);
+    if found != digest {
+        let path = path.display();
+        return Err(format!(
+            "{path} has digest {found}, the recipe names {digest}; restore the file or release a new recipe version"
+        ));
+    }
+    Ok(bytes)
+}
+
+fn read_checked(path: &Path, digest: Blake3Digest) -> Result<String, String> {
+    let text = read_text(path)?;
+    let found = Blake3Digest::of(text.as_bytes());
+    if found == digest {
+        Ok(text)
+    } else {
+        Err(format!("{} has digest {found}, the recipe names {digest}", path.display()))
+    }
+}
+
+fn read_text(path: &Path) -> Result<String, String> {
+    String::from_utf8(read_bounded(path, TEXT_BYTES_MAX)?).map_err(|_| format!("{} is not UTF-8 text", path.display()))
+}
+
+fn read_bounded(path: &Path, bytes_max: u64) -> Result<Vec<u8>, String> {
+    use io::Read as _;
+    let failed = |error: io::Error| format!("{}: {error}", path.display());
+    let mut bytes = Vec::new();
+    fs::File::open(path).map_err(failed)?.take(bytes_max + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > bytes_max {
+        return Err(format!("{} is longer than {bytes_max} bytes", path.display()));
+    }
+    Ok(bytes)
+}
+
+fn sub_folders(folder: &Path) -> Result<Vec<PathBuf>, String> {
+    let failed = |error: io::Error| format!("{}: {error}", folder.display());
+    let mut folders = Vec::new();
+    for entry in fs::read_dir(folder).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        if path.is_dir() && !file_name(&path).starts_with('.') {
+            folders.push(path);
+        }
+    }
+    folders.sort();
+    Ok(folders)
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+/// The texts of every recipe that was ever in use, each under the digest that entries name.
+#[derive(Clone, Debug)]
+pub struct TextStore {
+    folder: PathBuf,
+}
+
+impl TextStore {
+    #[must_use]
+    pub fn new(folder: PathBuf) -> Self {
+        Self { folder }
+    }
+
+    /// Keeps the texts of a recipe, durably, before its first decision is made.
+    ///
+    /// # Errors
+    /// When a file cannot be written.
+    pub fn keep(&self, recipe: &LoadedRecipe) -> io::Result<()> {
+        self.keep_text(RECIPE, recipe.recipe.digest, &recipe.texts.recipe)?;
+        if let (Some(calibration), Some(text)) = (&recipe.calibration, &recipe.texts.calibration) {
+            self.keep_text(CALIBRATION, calibration.digest, text)?;
+        }
+        match &recipe.texts.model_card {
+            // A card may be edited after the model was released: the latest text counts.
+            Some(text) => self.write(&self.path(MODEL_CARD, recipe.recipe.model.digest), text),
+            None => Ok(()),
+        }
+    }
+
+    fn keep_text(&self, kind: Kind, digest: Blake3Digest, text: &str) -> io::Result<()> {
+        let path = self.path(kind, digest);
+        // A file appears under its name only when it is whole.
+        if path.is_file() { Ok(()) } else { self.write(&path, text) }
+    }
+
+    fn write(&self, path: &Path, text: &str) -> io::Result<()> {
+        use io::Write as _;
+        let folder = path.parent().unwrap_or(&self.folder);
+        fs::create_dir_all(folder)?;
+        let temporary = path.with_extension("new");
+        let mut file = fs::File::create(&temporary)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)?;
+        fs::File::open(folder)?.sync_all()?;
+        fs::File::open(&self.folder)?.sync_all()
+    }
+
+    fn read(&self, kind: Kind, digest: Blake3Digest) -> Result<Option<Vec<u8>>, TextError> {
+        let path = self.path(kind, digest);
+        match fs::read(&path) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(TextError::Io { path: path.display().to_string(), source }),
+        }
+    }
+
+    fn path(&self, kind: Kind, digest: Blake3Digest) -> PathBuf {
+        self.folder.join(kind.folder).join(format!("{}.{}", digest.hex(), kind.extension))
+    }
+}
+
+/// A folder of texts of one kind.
+#[derive(Clone, Copy)]
+struct Kind {
+    folder: &'static str,
+    extension: &'static str,
+}
+
+const RECIPE: Kind = Kind { folder: "recipe", extension: "toml" };
+const CALIBRATION: Kind = Kind { folder: "calibration", extension: "toml" };
+const MODEL_CARD: Kind = Kind { folder: "model-card", extension: "md" };
+
+impl RecipeTexts for TextStore {
+    fn recipe(&self, digest: Blake3Digest) -> Result<Option<Vec<u8>>, TextError> {
+        self.read(RECIPE, digest)
+    }
+
+    fn calibration(&self, digest: Blake3Digest) -> Result<Option<Vec<u8>>, TextError> {
+        self.read(CALIBRATION, digest)
+    }
+
+    fn model_card(&self, model: Blake3Digest) -> Result<Option<Vec<u8>>, TextError> {
+        self.read(MODEL_CARD, model)
+    }
+}

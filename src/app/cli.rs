@@ -1,0 +1,143 @@
+//! The commands people type. Exit 0 done, 1 a check failed, 2 usage.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Args, Parser, Subcommand};
+
+use super::verify;
+
+/// Visual quality inspection that can prove itself.
+#[derive(Debug, Parser)]
+#[command(name = "lineproof", version, propagate_version = true, arg_required_else_help = true, max_term_width = 110)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Check a passport, an export or a data directory's log offline, with nothing but the public key
+    Verify(verify::VerifyArgs),
+    #[cfg(feature = "server")]
+    #[command(flatten)]
+    Server(ServerCommand),
+}
+
+#[cfg(feature = "server")]
+#[derive(Debug, Subcommand)]
+enum ServerCommand {
+    /// Show the whole way on a simulated line: verdicts, a passport, a report, and a forgery that is refused
+    Demo(super::demo::DemoArgs),
+    /// Make a data directory: keys, a commented lineproof.toml, a first recipe
+    Init(InitArgs),
+    /// Run the service
+    Serve(DataArgs),
+    /// The line PC's side: stream a folder of images, or simulated parts
+    Camera(super::camera::CameraArgs),
+    /// Search decisions
+    History(super::search::HistoryArgs),
+    /// Show one decision: its entry index, or LINE/CAMERA/FRAME-ID
+    Show(super::evidence::ShowArgs),
+    /// Write the passport of a part, checkable offline
+    Passport(super::evidence::PassportArgs),
+    /// Write the evidence of many parts as one ZIP with a report
+    Export(super::evidence::ExportArgs),
+    /// Derive everything in a data directory again and compare
+    Fsck(super::fsck::FsckArgs),
+    /// Build the search index anew from the log
+    Reindex(super::search::ReindexArgs),
+}
+
+/// Where the data directory is.
+#[derive(Clone, Debug, Args)]
+pub struct DataArgs {
+    /// Data directory, as `lineproof init` made it
+    #[arg(long, short = 'd', env = "LINEPROOF_DATA", default_value = "lineproof-data", value_name = "DIR")]
+    pub data: PathBuf,
+}
+
+#[cfg(feature = "server")]
+#[derive(Debug, Args)]
+struct InitArgs {
+    /// Folder to make
+    #[arg(default_value = "lineproof-data", env = "LINEPROOF_DATA", value_name = "DIR")]
+    data: PathBuf,
+    /// Name of the plant; stands on every report
+    #[arg(long, default_value = "My plant")]
+    plant: String,
+    /// Name of the log in every checkpoint, a schema-less URL that is yours
+    #[arg(long, default_value = "lineproof.local/plant")]
+    origin: String,
+    #[arg(long, default_value = "line-1")]
+    line: crate::types::LineId,
+    #[arg(long, default_value = "station-1")]
+    station: crate::types::StationId,
+    #[arg(long, default_value = "cam-1")]
+    camera: crate::types::CameraId,
+}
+
+/// Parses the arguments and runs the command.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli.command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("lineproof: {error:#}");
+            ExitCode::from(1)
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Verify(args) => Ok(verify::run(&args)),
+        #[cfg(feature = "server")]
+        Command::Server(command) => run_server_command(command),
+    }
+}
+
+#[cfg(feature = "server")]
+fn run_server_command(command: ServerCommand) -> anyhow::Result<ExitCode> {
+    use super::{camera, demo, evidence, fsck, init, logging, search, server};
+
+    match command {
+        ServerCommand::Demo(args) => demo::run(&args),
+        ServerCommand::Init(InitArgs { data, plant, origin, line, station, camera }) => {
+            let vkey = init::init(&data, &init::InitOptions { plant, origin, line, station, camera })?;
+            println!("made {}", data.display());
+            println!("verifier key, for your auditors (also in {}):", data.join("log.vkey").display());
+            println!("  {vkey}");
+            println!(
+                "back up {} apart from the data; without it no checkpoint can be signed",
+                data.join("keys").display()
+            );
+            println!("next: look at {}, then `lineproof serve --data {0}`", data.display());
+            Ok(ExitCode::SUCCESS)
+        }
+        ServerCommand::Serve(args) => {
+            logging::init();
+            server::serve(&args.data)
+        }
+        ServerCommand::Camera(args) => camera::run(&args).map(ExitCode::from),
+        ServerCommand::History(args) => search::history(&args),
+        ServerCommand::Show(args) => evidence::show(&args),
+        ServerCommand::Passport(args) => evidence::passport(&args),
+        ServerCommand::Export(args) => evidence::export(&args),
+        ServerCommand::Fsck(args) => Ok(fsck::run(&args)),
+        ServerCommand::Reindex(args) => search::reindex(&args),
+    }
+}
+
+/// The clock of this machine, for ages such as `--from 8h`.
+#[cfg(feature = "server")]
+pub(super) fn now() -> anyhow::Result<crate::types::Instant> {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
+    Ok(crate::types::Instant::from_unix_nanos(i64::try_from(since.as_nanos())?)?)
+}
+
+/// An argument that clap could not check.
+#[cfg(feature = "server")]
+pub(super) fn usage(reason: &str) -> ExitCode {
+    eprintln!("lineproof: {reason}");
+    ExitCode::from(2)
+}

@@ -1,0 +1,497 @@
+//! The service: its parts built, wired, run and stopped in order.
+//!
+//! Built inside out: keys, archive, index, log, recipes, workers, gRPC. Stopped outside in: no new frames, answers for
+//! the admitted ones, gaps written, log flushed and checkpointed, index closed.
+
+use std::{
+    collections::{HashMap, HashSet},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::{Certificate, Identity, ServerTlsConfig, server::TcpIncoming};
+
+use super::config::{Config, Tls};
+use crate::adapters::ort::OrtRuntime;
+use crate::{
+    adapters::{
+        archive::PackArchive,
+        clock::SystemClock,
+        keys::Keys,
+        log::{LogConfig, LogHandle, LogState, LogStore, RecoveryReport},
+        recipe_files::{self, TextStore},
+        sled_index::{Found, SledIndex},
+    },
+    core::lineage::entry::{
+        ENTRY_VERSION, Entry, KeyEvent, KeyKind, RecipeEvent, RecipeEventKind, RecipeKind, RecipeRecord, Start,
+        StartKind,
+    },
+    edge::{
+        audit::AuditEdge,
+        history::HistoryEdge,
+        inspection::{InspectionEdge, InspectionLimits},
+        pb,
+    },
+    ports::{
+        archive::ImageArchive,
+        clock::Clock,
+        index::{DecisionIndex, FrameIndex, IndexError},
+        inference::{ModelRuntime, SessionOptions},
+        lineage::{Append, AppendError, Appended, LogReader, LogWriter, PrivateRecord},
+    },
+    services::{
+        audit::AuditService,
+        history::{HistoryService, Indexer, IndexerHandle},
+        inspect::{
+            Inspect, InspectConfig, InspectPorts,
+            gaps::Source,
+            record::{self, ArchiveRule},
+        },
+        recipes::RecipeBook,
+    },
+    types::EntryIndex,
+};
+
+/// How long open calls may take to end after SIGTERM before they are cut.
+const DRAIN_MAX: Duration = Duration::from_secs(30);
+/// What a message may take beside the frame's bytes.
+const MESSAGE_OVERHEAD_BYTES: usize = 64 << 10;
+/// Longest request of the services that take no frames.
+const SMALL_REQUEST_BYTES_MAX: usize = 1 << 20;
+/// HTTP/2 streams one connection may have open.
+const STREAMS_PER_CONNECTION_MAX: u32 = 1024;
+/// Longest header list in bytes.
+const HEADER_BYTES_MAX: u32 = 16 << 10;
+
+/// Everything below the edge, running.
+pub struct Server {
+    config: Config,
+    inspect: Option<Inspect>,
+    history: Arc<HistoryService>,
+    audit: Arc<AuditService>,
+    log: LogHandle,
+    /// Dropped after the log has published its last checkpoint.
+    indexer: IndexerHandle,
+    /// Fires when the log stops after a failed write.
+    log_stopped: CancellationToken,
+}
+
+/// What a process wants of a data directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Inspect frames and answer questions.
+    Inspect,
+    /// Answer questions only: no model is loaded.
+    Office,
+}
+
+impl Server {
+    /// Opens the data directory, recovers the log, loads and warms the models.
+    ///
+    /// # Errors
+    /// What keeps the service from starting. Damage in the log does not: it is then read-only.
+    pub fn open(config: Config, data_dir: &Path, role: Role) -> anyhow::Result<Self> {
+        let keys = Keys::open(&data_dir.join("keys"))?;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let archive: Arc<dyn ImageArchive> = Arc::new(PackArchive::open(data_dir.join("images"), keys.image_sealer())?);
+        let index = open_index(&data_dir.join("index"), &keys)?;
+        let log_stopped = CancellationToken::new();
+        let log_config = LogConfig {
+            data_dir: data_dir.to_owned(),
+            anchor: config.log.anchor.clone(),
+            disk_reserve_bytes: config.log.disk_reserve_bytes,
+            on_stop: Some(Arc::new({
+                let token = log_stopped.clone();
+                move |reason: &str| {
+                    tracing::error!(reason, "the log has stopped");
+                    token.cancel();
+                }
+            })),
+        };
+        let signer = Arc::new(keys.log_signer());
+        let (log, reader, recovery) =
+            LogStore::open(log_config, signer.clone(), keys.private_sealer(), archive.clone(), index.clone())?;
+        report_recovery(&recovery);
+        let reader: Arc<dyn LogReader> = Arc::new(reader);
+        let writer: Arc<dyn LogWriter> = Arc::new(log.clone());
+
+        let indexer = Indexer::new(reader.clone(), index.clone());
+        let caught_up = indexer.catch_up(|progress| {
+            if progress.total > 100_000 {
+                tracing::info!(done = progress.done, total = progress.total, "indexing the log");
+            }
+        });
+        if let Err(error) = caught_up {
+            // A damaged log is served for reading; what of it is not indexed is not found by searches.
+            tracing::error!(%error, "the log is not fully indexed");
+        }
+
+        let texts = TextStore::new(data_dir.join("texts"));
+        let inspect = match role {
+            Role::Office => None,
+            Role::Inspect => {
+                let starter = Starter { config: &config, writer: &writer, clock: &clock, texts: &texts };
+                let book = starter.load_recipes()?;
+                if recovery.read_only.is_none() {
+                    starter.record_start(&recovery, &keys.verifier_key(), &book)?;
+                }
+                let ports = InspectPorts {
+                    log: writer.clone(),
+                    reader: reader.clone(),
+                    archive,
+                    clock: clock.clone(),
+                    runtime: Arc::new(OrtRuntime::load(config.models.onnxruntime.as_deref())?) as Arc<dyn ModelRuntime>,
+                };
+                let counters = last_counters(&config, index.as_ref())?;
+                Some(Inspect::start(inspect_config(&config), ports, book, counters))
+            }
+        };
+        let history = Arc::new(HistoryService::new(reader.clone(), index.clone()));
+        let audit = Arc::new(AuditService { reader, writer, index, texts: Arc::new(texts), signer, clock });
+        Ok(Self { config, inspect, history, audit, log, indexer: indexer.spawn(), log_stopped })
+    }
+
+    /// Serves `listener` until `stopper` fires, then drains and closes everything.
+    ///
+    /// # Errors
+    /// When the listener fails, or the log stopped after a failed write.
+    pub async fn serve(self, listener: TcpListener, stopper: CancellationToken) -> anyhow::Result<()> {
+        let tls = self.config.listen.tls.as_ref().map(tls_config).transpose()?;
+        // Nagle would hold back the last packet of every large frame for 40 ms.
+        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+        self.run(incoming, tls, stopper).await
+    }
+
+    /// Serves connections that are made in this process.
+    ///
+    /// # Errors
+    /// As [`Self::serve`].
+    pub async fn serve_in_process(
+        self,
+        connection: tokio::io::DuplexStream,
+        stopper: CancellationToken,
+    ) -> anyhow::Result<()> {
+        let incoming = tokio_stream::once(Ok::<_, std::io::Error>(connection));
+        let incoming = tokio_stream::StreamExt::chain(incoming, tokio_stream::pending());
+        self.run(incoming, None, stopper).await
+    }
+
+    async fn run<C, E>(
+        self,
+        incoming: impl tokio_stream::Stream<Item = Result<C, E>>,
+        tls: Option<ServerTlsConfig>,
+        stopper: CancellationToken,
+    ) -> anyhow::Result<()>
+    where
+        C: tokio::io::AsyncRead + tokio::io::AsyncWrite + tonic::transport::server::Connected + Unpin + Send + 'static,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let frame_bytes_max = self.config.inspect.frame_bytes_max;
+        let (health, health_service) = tonic_health::server::health_reporter();
+        let reflection = tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(pb::DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .build_v1()?;
+        let history = pb::history_service_server::HistoryServiceServer::new(HistoryEdge::new(self.history.clone()))
+            .max_decoding_message_size(SMALL_REQUEST_BYTES_MAX);
+        let audit = AuditEdge::new(self.audit.clone());
+        let audit =
+            pb::audit_service_server::AuditServiceServer::new(audit).max_decoding_message_size(SMALL_REQUEST_BYTES_MAX);
+        health.set_serving::<pb::history_service_server::HistoryServiceServer<HistoryEdge>>().await;
+        health.set_serving::<pb::audit_service_server::AuditServiceServer<AuditEdge>>().await;
+        let inspection = match &self.inspect {
+            None => None,
+            Some(inspect) => {
+                let limits = InspectionLimits {
+                    frame_bytes_max,
+                    stream_frames_max: self.config.inspect.stream_frames_max,
+                    useful_for: Duration::from_millis(self.config.inspect.useful_for_ms),
+                };
+                type Served = pb::inspection_service_server::InspectionServiceServer<InspectionEdge>;
+                health.set_serving::<Served>().await;
+                let edge = InspectionEdge::new(inspect.handle(), limits, stopper.clone());
+                Some(Served::new(edge).max_decoding_message_size(frame_bytes_max + MESSAGE_OVERHEAD_BYTES))
+            }
+        };
+        let mut builder = tonic::transport::Server::builder()
+            .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
+            .http2_max_header_list_size(HEADER_BYTES_MAX)
+            .http2_keepalive_interval(Some(Duration::from_secs(30)))
+            .initial_stream_window_size(Some(4 << 20))
+            .initial_connection_window_size(Some(16 << 20));
+        if let Some(tls) = tls {
+            builder = builder.tls_config(tls).context("TLS configuration")?;
+        }
+        let router = builder
+            .add_service(health_service)
+            .add_service(reflection)
+            .add_service(history)
+            .add_service(audit)
+            .add_optional_service(inspection);
+        let stop = {
+            let (stopper, log_stopped) = (stopper.clone(), self.log_stopped.clone());
+            async move {
+                tokio::select! {
+                    () = stopper.cancelled() => {}
+                    () = log_stopped.cancelled() => stopper.cancel(),
+                }
+            }
+        };
+        let served = router.serve_with_incoming_shutdown(incoming, stop);
+        let drained_late = async {
+            stopper.cancelled().await;
+            tokio::time::sleep(DRAIN_MAX).await;
+        };
+        tokio::select! {
+            served = served => served.context("the gRPC server failed")?,
+            () = drained_late => tracing::warn!(seconds = DRAIN_MAX.as_secs(), "open calls were cut after the drain time"),
+        }
+        let log_failed = self.log_stopped.is_cancelled();
+        tokio::task::spawn_blocking(move || self.close()).await.context("closing the service")??;
+        if log_failed {
+            bail!(
+                "the log stopped after a failed write; look at the disk, then start again: the start verifies the log"
+            );
+        }
+        Ok(())
+    }
+
+    fn close(self) -> anyhow::Result<()> {
+        if let Some(inspect) = self.inspect {
+            inspect.shutdown();
+        }
+        self.log.shutdown();
+        let state = self.log.state();
+        drop(self.indexer);
+        match state {
+            LogState::Stopped(reason) => bail!("the log stopped before everything was written: {reason}"),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// `lineproof serve`.
+///
+/// # Errors
+/// What kept the service from starting, or ended it.
+pub fn serve(data_dir: &Path) -> anyhow::Result<ExitCode> {
+    let config = Config::load(data_dir)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        // Known early, opened late: a port in use is said before models load, and nobody connects before they are warm.
+        drop(bind(config.listen.address).await?);
+        let address = config.listen.address;
+        let is_tls = config.listen.tls.is_some();
+        let server = Server::open(config, data_dir, Role::Inspect)?;
+        let listener = bind(address).await?;
+        let stopper = stop_on_signals()?;
+        let how = if is_tls { "TLS" } else { "plain text, loopback only; set [listen.tls] to serve a network" };
+        println!("listening on {} ({how})", listener.local_addr()?);
+        server.serve(listener, stopper).await
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Listens at `address`.
+///
+/// # Errors
+/// With the address and what to do.
+pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| {
+        format!("cannot listen on {address}; is another service there? `listen.address` in lineproof.toml chooses another port")
+    })
+}
+
+/// A token that fires at SIGTERM or Ctrl-C.
+fn stop_on_signals() -> anyhow::Result<CancellationToken> {
+    use tokio::signal::unix::{SignalKind, signal};
+
+    let stopper = CancellationToken::new();
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let token = stopper.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("stopping: no new frames, answers for the admitted ones");
+        token.cancel();
+    });
+    Ok(stopper)
+}
+
+/// Opens only the log, for commands that read it while no service runs.
+///
+/// # Errors
+/// As [`LogStore::open`].
+pub fn open_log(config: &Config, data_dir: &Path, keys: &Keys) -> anyhow::Result<(LogHandle, impl LogReader)> {
+    let archive = Arc::new(PackArchive::open(data_dir.join("images"), keys.image_sealer())?);
+    let log_config = LogConfig {
+        data_dir: data_dir.to_owned(),
+        anchor: config.log.anchor.clone(),
+        disk_reserve_bytes: config.log.disk_reserve_bytes,
+        on_stop: None,
+    };
+    let signer = Arc::new(keys.log_signer());
+    let (log, reader, recovery) =
+        LogStore::open(log_config, signer, keys.private_sealer(), archive, Arc::new(NothingAppended))?;
+    report_recovery(&recovery);
+    Ok((log, reader))
+}
+
+/// The frame index of a log that nothing is appended to: nobody will ask.
+struct NothingAppended;
+
+impl FrameIndex for NothingAppended {
+    fn indexed_to(&self) -> EntryIndex {
+        EntryIndex(u64::MAX)
+    }
+
+    fn find_frame(&self, _key: [u8; 16]) -> Result<Option<EntryIndex>, IndexError> {
+        Ok(None)
+    }
+}
+
+fn open_index(path: &Path, keys: &Keys) -> anyhow::Result<Arc<SledIndex>> {
+    let (index, found) = SledIndex::open(path, keys.index_key())?;
+    if let Found::Replaced { reason, aside } = found {
+        tracing::warn!(reason, aside = %aside.display(), "the index could not be used; it is rebuilt from the log");
+    }
+    Ok(Arc::new(index))
+}
+
+fn report_recovery(recovery: &RecoveryReport) {
+    if let Some(reason) = &recovery.read_only {
+        tracing::error!(%reason, "the log is damaged: it is read-only, no verdicts are given; `lineproof fsck` says more");
+    } else if recovery.recovered > 0 || recovery.torn_bytes > 0 {
+        let (entries, torn_bytes) = (recovery.recovered, recovery.torn_bytes);
+        tracing::warn!(entries, torn_bytes, "recovered from the write-ahead log after an unclean end");
+    }
+}
+
+fn tls_config(tls: &Tls) -> anyhow::Result<ServerTlsConfig> {
+    let read = |path: &PathBuf| std::fs::read(path).with_context(|| path.display().to_string());
+    let mut config = ServerTlsConfig::new().identity(Identity::from_pem(read(&tls.certificate)?, read(&tls.key)?));
+    if let Some(ca) = &tls.client_ca {
+        config = config.client_ca_root(Certificate::from_pem(read(ca)?));
+    }
+    Ok(config)
+}
+
+fn inspect_config(config: &Config) -> InspectConfig {
+    let workers = match config.inspect.workers {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        workers => workers,
+    };
+    let archive_rule = ArchiveRule {
+        not_ok: config.archive.not_ok,
+        not_decidable: config.archive.not_decidable,
+        ok_share: config.archive.ok_share,
+    };
+    let session_options =
+        SessionOptions { intra_threads: config.inspect.threads_per_worker, ..SessionOptions::default() };
+    InspectConfig {
+        workers,
+        session_options,
+        queue_frames_per_line: config.inspect.queue_frames_per_line,
+        archive_rule,
+        sources: sources(config),
+    }
+}
+
+fn sources(config: &Config) -> HashSet<Source> {
+    let of_station = |station: &super::config::Station| {
+        let (line, name) = (station.line.clone(), station.station.clone());
+        let source = move |camera| Source { line: line.clone(), station: name.clone(), camera };
+        station.cameras.clone().into_iter().map(source)
+    };
+    config.stations.iter().flat_map(of_station).collect()
+}
+
+fn last_counters(config: &Config, index: &dyn DecisionIndex) -> anyhow::Result<HashMap<Source, u64>> {
+    let mut counters = HashMap::new();
+    for source in sources(config) {
+        if let Some(counter) = index.last_counter(&source.line, &source.camera)? {
+            counters.insert(source, counter);
+        }
+    }
+    Ok(counters)
+}
+
+/// What is loaded and recorded before the first frame.
+struct Starter<'a> {
+    config: &'a Config,
+    writer: &'a Arc<dyn LogWriter>,
+    clock: &'a Arc<dyn Clock>,
+    texts: &'a TextStore,
+}
+
+impl Starter<'_> {
+    fn load_recipes(&self) -> anyhow::Result<RecipeBook> {
+        let models = &self.config.models;
+        let found = recipe_files::load_all(&models.recipes, &models.calibrations).map_err(anyhow::Error::msg)?;
+        for (name, loaded) in &found {
+            match loaded {
+                Ok(recipe) => self.texts.keep(recipe).with_context(|| format!("keeping the texts of {name}"))?,
+                Err(reason) => tracing::error!(recipe = %name, reason, "recipe is not served"),
+            }
+        }
+        let products = self.config.products.iter().map(|p| (p.product.clone(), p.recipe.clone())).collect();
+        Ok(RecipeBook::new(found, products))
+    }
+
+    /// The key on the log's first start, the start itself, and the recipes that now serve.
+    fn record_start(&self, recovery: &RecoveryReport, vkey: &str, book: &RecipeBook) -> anyhow::Result<()> {
+        let (time, clock) = self.clock.now();
+        if recovery.created {
+            let kind = KeyKind::Kind;
+            let key = KeyEvent { clock, kind, purpose: "log".into(), time, v: ENTRY_VERSION, vkey: vkey.into() };
+            self.append(&Entry::Key(key))?;
+        }
+        self.append(&Entry::Start(Start {
+            clock,
+            kind: StartKind::Kind,
+            recovered: recovery.recovered,
+            software: record::software(),
+            time,
+            torn_bytes: recovery.torn_bytes,
+            v: ENTRY_VERSION,
+        }))?;
+        for loaded in book.ready() {
+            self.append(&Entry::Recipe(RecipeEvent {
+                calibration: loaded.calibration_digest(),
+                clock,
+                event: RecipeEventKind::Activated,
+                kind: RecipeKind::Kind,
+                model: loaded.recipe.model.digest,
+                recipe: RecipeRecord { digest: loaded.recipe.digest, name: loaded.recipe.reference() },
+                time,
+                v: ENTRY_VERSION,
+            }))?;
+        }
+        Ok(())
+    }
+
+    /// Appends and waits. A disk below its reserve is no reason not to start: reading goes on.
+    fn append(&self, entry: &Entry) -> anyhow::Result<Option<EntryIndex>> {
+        let (said, heard) = std::sync::mpsc::sync_channel(1);
+        let append = Append { entry: entry.encode()?, private: PrivateRecord::default(), frame: None };
+        self.writer.submit(append, Box::new(move |outcome| drop(said.send(outcome))));
+        match heard.recv().context("the log dropped an append")? {
+            Ok(Appended::Written(receipt) | Appended::Duplicate(receipt) | Appended::Conflict(receipt)) => {
+                Ok(Some(receipt.index))
+            }
+            Err(error @ AppendError::DiskReserve { .. }) => {
+                tracing::error!(%error, "no verdicts until the disk has room");
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}

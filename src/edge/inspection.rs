@@ -1,0 +1,140 @@
+//! `InspectionService`: one frame, or a stream of them.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio_stream::{Stream, StreamExt as _, wrappers::ReceiverStream};
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::{convert, pb, pb::inspection_service_server::InspectionService, status};
+use crate::services::inspect::{InspectHandle, request::Refusal};
+
+/// What the edge adds to a frame.
+#[derive(Clone, Copy, Debug)]
+pub struct InspectionLimits {
+    /// Longest frame in bytes.
+    pub frame_bytes_max: usize,
+    /// Frames of one stream under way; reading stops until one is answered.
+    pub stream_frames_max: usize,
+    /// How long an answer is of use when nobody says.
+    pub useful_for: Duration,
+}
+
+/// The gRPC face of [`InspectHandle`].
+pub struct InspectionEdge {
+    service: InspectHandle,
+    limits: InspectionLimits,
+    stopper: CancellationToken,
+}
+
+impl InspectionEdge {
+    /// `stopper` ends open streams: no frame is read after it fires, what was admitted is answered.
+    #[must_use]
+    pub fn new(service: InspectHandle, limits: InspectionLimits, stopper: CancellationToken) -> Self {
+        Self { service, limits, stopper }
+    }
+}
+
+type Answers = Pin<Box<dyn Stream<Item = Result<pb::InspectStreamResponse, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl InspectionService for InspectionEdge {
+    async fn inspect(&self, request: Request<pb::InspectRequest>) -> Result<Response<pb::InspectResponse>, Status> {
+        let received = Instant::now();
+        let client = convert::client_identity(&request);
+        let grpc_timeout = convert::grpc_timeout(request.metadata());
+        let mut frame = convert::frame_request(request.into_inner(), client, received, &self.limits)?;
+        if let Some(timeout) = grpc_timeout {
+            frame.useful_for = frame.useful_for.min(timeout);
+        }
+        let answer = self.service.inspect(frame).await.map_err(|refusal| status::status(&refusal))?;
+        Ok(Response::new(convert::answer(&answer)))
+    }
+
+    type InspectStreamStream = Answers;
+
+    async fn inspect_stream(
+        &self,
+        request: Request<Streaming<pb::InspectRequest>>,
+    ) -> Result<Response<Answers>, Status> {
+        let client = convert::client_identity(&request);
+        let (answers, outgoing) = mpsc::channel(self.limits.stream_frames_max);
+        let stream = FrameStream {
+            service: self.service.clone(),
+            limits: self.limits,
+            client,
+            stopper: self.stopper.clone(),
+            under_way: Arc::new(Semaphore::new(self.limits.stream_frames_max)),
+            answers,
+        };
+        tokio::spawn(stream.serve(request.into_inner()));
+        Ok(Response::new(Box::pin(ReceiverStream::new(outgoing))))
+    }
+}
+
+/// One open stream of a line PC.
+struct FrameStream {
+    service: InspectHandle,
+    limits: InspectionLimits,
+    client: Option<String>,
+    stopper: CancellationToken,
+    under_way: Arc<Semaphore>,
+    answers: mpsc::Sender<Result<pb::InspectStreamResponse, Status>>,
+}
+
+impl FrameStream {
+    /// Reads frames until the client ends the stream or leaves, or the service stops. What was admitted is decided
+    /// and answered either way: the stream of answers ends when the last of its senders is dropped.
+    async fn serve(self, mut frames: Streaming<pb::InspectRequest>) {
+        loop {
+            let Ok(permit) = Arc::clone(&self.under_way).acquire_owned().await else { return };
+            let next = tokio::select! {
+                biased;
+                () = self.stopper.cancelled() => return,
+                next = frames.next() => next,
+            };
+            match next {
+                Some(Ok(frame)) => self.admit(frame, permit).await,
+                Some(Err(status)) => {
+                    let _ = self.answers.send(Err(status)).await;
+                    return;
+                }
+                None => return,
+            }
+        }
+    }
+
+    async fn admit(&self, frame: pb::InspectRequest, permit: OwnedSemaphorePermit) {
+        let frame_id = frame.frame_id.clone();
+        let request = match convert::frame_request(frame, self.client.clone(), Instant::now(), &self.limits) {
+            Ok(request) => request,
+            Err(status) => return self.answer(convert::malformed(frame_id, &status)).await,
+        };
+        match self.service.start(request) {
+            Err(refusal) => self.answer(convert::refused(frame_id, &refusal)).await,
+            Ok(outcome) => {
+                let answers = self.answers.clone();
+                tokio::spawn(async move {
+                    let outcome = outcome
+                        .await
+                        .unwrap_or_else(|_| Err(Refusal::Internal("a frame was dropped unanswered".into())));
+                    let message = match outcome {
+                        Ok(answer) => convert::decided(frame_id, &answer),
+                        Err(refusal) => convert::refused(frame_id, &refusal),
+                    };
+                    let _ = answers.send(Ok(message)).await;
+                    drop(permit);
+                });
+            }
+        }
+    }
+
+    async fn answer(&self, message: pb::InspectStreamResponse) {
+        let _ = self.answers.send(Ok(message)).await;
+    }
+}

@@ -1,0 +1,68 @@
+//! One table from refusals to gRPC codes.
+//!
+//! What a code promises (G7): `INVALID_ARGUMENT`, `RESOURCE_EXHAUSTED`, `FAILED_PRECONDITION`, `ALREADY_EXISTS` and
+//! `NOT_FOUND` mean that no decision was recorded for these bytes; the others leave it unknown, and a retry with the
+//! same frame id tells.
+
+use std::collections::HashMap;
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
+
+use super::pb;
+use crate::{ports::lineage::AppendError, services::inspect::request::Refusal};
+
+/// The domain of `google.rpc.ErrorInfo`.
+const DOMAIN: &str = "lineproof.v1";
+
+/// The gRPC code of a refusal.
+#[must_use]
+pub fn code(refusal: &Refusal) -> Code {
+    match refusal {
+        Refusal::DigestMismatch { .. } | Refusal::BadFrame(_) | Refusal::Log(AppendError::Invalid(_)) => {
+            Code::InvalidArgument
+        }
+        Refusal::UnknownSource(_) => Code::NotFound,
+        Refusal::NoRecipe(_) | Refusal::RecipeUnavailable { .. } | Refusal::Log(AppendError::ReadOnly(_)) => {
+            Code::FailedPrecondition
+        }
+        Refusal::Overload { .. } | Refusal::Log(AppendError::DiskReserve { .. }) => Code::ResourceExhausted,
+        Refusal::Deadline { .. } => Code::DeadlineExceeded,
+        Refusal::FrameIdReused { .. } => Code::AlreadyExists,
+        Refusal::Log(AppendError::Stopped(_) | AppendError::Closed | AppendError::FrameUnknown(_))
+        | Refusal::ShuttingDown => Code::Unavailable,
+        Refusal::InferenceFault(_) | Refusal::Internal(_) => Code::Internal,
+    }
+}
+
+/// The refusal as the status of a unary call, with `ErrorInfo` and `RetryInfo`.
+#[must_use]
+pub fn status(refusal: &Refusal) -> Status {
+    let mut details = ErrorDetails::with_error_info(refusal.reason(), DOMAIN, HashMap::new());
+    if let Some(after) = refusal.retry_after() {
+        details.set_retry_info(Some(after));
+    }
+    Status::with_error_details(code(refusal), refusal.to_string(), details)
+}
+
+/// The refusal as a message within a stream.
+#[must_use]
+pub fn message(refusal: &Refusal) -> pb::Refusal {
+    let retry_after = refusal.retry_after().map(|after| prost_types::Duration {
+        seconds: i64::try_from(after.as_secs()).unwrap_or(i64::MAX),
+        nanos: i32::try_from(after.subsec_nanos()).unwrap_or(0),
+    });
+    pb::Refusal {
+        code: code(refusal) as i32,
+        reason: refusal.reason().to_owned(),
+        message: refusal.to_string(),
+        retry_after,
+    }
+}
+
+/// A field of a request that does not say what it should.
+#[must_use]
+pub fn bad_field(field: &str, reason: impl std::fmt::Display) -> Status {
+    let details = ErrorDetails::with_bad_request_violation(field, reason.to_string());
+    Status::with_error_details(Code::InvalidArgument, format!("{field}: {reason}"), details)
+}

@@ -1,0 +1,51 @@
+//! A recipe with everything it names, as read from the disk.
+
+use std::sync::Arc;
+
+use super::inference::ModelSpec;
+use crate::{
+    core::recipe::{Calibration, Recipe},
+    types::Blake3Digest,
+};
+
+/// Recipes one service holds; every worker keeps a session of each.
+pub const RECIPES_MAX: usize = 32;
+
+/// A recipe with everything it names, every digest checked.
+#[derive(Debug)]
+pub struct LoadedRecipe {
+    pub recipe: Recipe,
+    pub calibration: Option<Calibration>,
+    /// The model file's bytes; their BLAKE3 is `recipe.model.digest`.
+    pub model: Arc<[u8]>,
+    pub texts: RecipeFiles,
+}
+
+/// The texts an auditor gets to see.
+#[derive(Clone, Debug)]
+pub struct RecipeFiles {
+    pub recipe: String,
+    pub calibration: Option<String>,
+    pub model_card: Option<String>,
+}
+
+impl LoadedRecipe {
+    #[must_use]
+    pub fn calibration_digest(&self) -> Option<Blake3Digest> {
+        self.calibration.as_ref().map(|calibration| calibration.digest)
+    }
+
+    /// What a session is loaded from.
+    #[must_use]
+    pub fn model_spec(&self) -> ModelSpec {
+        let input = &self.recipe.input;
+        let outputs = self.recipe.output.tensor_names().map(str::to_owned).collect();
+        ModelSpec {
+            bytes: Arc::clone(&self.model),
+            digest: self.recipe.model.digest,
+            input: input.tensor.clone(),
+            shape: [1, input.colour.channels(), input.height_px as usize, input.width_px as usize],
+            outputs,
+        }
+    }
+}

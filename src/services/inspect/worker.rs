@@ -1,0 +1,248 @@
+//! One worker thread: it owns a session of every recipe and takes each frame from its bytes to the log.
+//!
+//! A frame stays on one thread from check to record, so that its pixels stay in one core's cache and as many frames
+//! are under way as there are workers. Only the answer waits for the disk; the worker goes on with the next frame.
+
+use std::{
+    collections::HashMap,
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::{
+    Job, Shared,
+    record::{self, Measured},
+    request::{Answer, FrameRequest, Outcome, Refusal, Timings},
+};
+use crate::{
+    core::{
+        decide::{self, DefectArea},
+        frame::{self, Scratch},
+        lineage::entry::{Decision, Entry},
+        preprocess::Preprocessor,
+        quality,
+    },
+    ports::recipes::LoadedRecipe,
+    ports::{
+        inference::{InferenceSession, Outputs},
+        lineage::{Append, AppendError, Appended, FrameClaim, PrivateRecord, ReadError, Receipt},
+    },
+    types::{Blake3Digest, RecipeRef},
+};
+
+/// What one worker needs for one recipe.
+pub(super) struct Lane {
+    recipe: Arc<LoadedRecipe>,
+    preprocessor: Preprocessor,
+    session: Box<dyn InferenceSession + Send>,
+    outputs: Outputs,
+    decide_scratch: decide::Scratch,
+}
+
+impl Lane {
+    /// Loads a session and runs it once on zeros, so that the first frame meets a warm one.
+    pub(super) fn load(recipe: Arc<LoadedRecipe>, shared: &Shared) -> Result<Self, String> {
+        let mut session =
+            shared.runtime.load(&recipe.model_spec(), &shared.session_options).map_err(|error| error.to_string())?;
+        let preprocessor = Preprocessor::new(&recipe.recipe);
+        let mut outputs = Outputs::default();
+        let shape = preprocessor.shape();
+        let zeros = vec![0.0; shape.iter().product()];
+        session.run(&zeros, shape, &mut outputs).map_err(|error| error.to_string())?;
+        Ok(Self { recipe, preprocessor, session, outputs, decide_scratch: decide::Scratch::default() })
+    }
+}
+
+/// The sessions of one worker, by recipe.
+pub(super) type Lanes = HashMap<RecipeRef, Lane>;
+
+/// Serves frames until the queue is closed and drained.
+pub(super) fn run(shared: &Arc<Shared>, mut lanes: Lanes) {
+    let mut scratch = Scratch::default();
+    while let Some(job) = shared.queue.pop() {
+        let Job { request, recipe, admitted, answer } = job;
+        let started = Instant::now();
+        let lane = lanes.get_mut(&recipe);
+        let outcome =
+            std::panic::catch_unwind(AssertUnwindSafe(|| inspect(shared, lane, &mut scratch, &request, admitted)));
+        match outcome {
+            Ok(Ok(Step::Known(known))) => shared.finish(&request, answer, Ok(known)),
+            Ok(Ok(Step::Record(decided))) => record(shared, request, *decided, answer),
+            Ok(Err(refusal)) => shared.finish(&request, answer, Err(refusal)),
+            Err(_) => {
+                // The session may be in any state after a panic; this worker starts over with fresh ones.
+                tracing::error!(frame = %request.key(), "inspection panicked; sessions are reloaded");
+                let refusal = Refusal::InferenceFault("the inspection of this frame failed unexpectedly".into());
+                shared.finish(&request, answer, Err(refusal));
+                lanes = shared.load_lanes().0;
+                scratch = Scratch::default();
+            }
+        }
+        shared.note_service_time(started.elapsed());
+    }
+}
+
+/// Where a frame stands when its worker is done with it.
+enum Step {
+    /// It had been decided before.
+    Known(Answer),
+    /// It is decided and its image is written; the entry is not.
+    Record(Box<Decided>),
+}
+
+struct Decided {
+    decision: Decision,
+    private: PrivateRecord,
+    areas: Vec<DefectArea>,
+    timings: Timings,
+}
+
+/// From the bytes to a decision: check, decode, look at the quality, prepare, infer, decide, seal.
+fn inspect(
+    shared: &Shared,
+    lane: Option<&mut Lane>,
+    scratch: &mut Scratch,
+    request: &FrameRequest,
+    admitted: Instant,
+) -> Result<Step, Refusal> {
+    if let Some(known) = shared.find_decided(request)? {
+        return Ok(Step::Known(known));
+    }
+    let mut watch = Stopwatch::start();
+    let mut timings = Timings { queue: watch.started.duration_since(admitted), ..Timings::default() };
+    if watch.started >= request.deadline() {
+        let waited = watch.started.duration_since(request.received);
+        return Err(Refusal::Deadline { waited, useful_for: request.useful_for });
+    }
+    let lane = lane.ok_or_else(|| Refusal::Internal("an admitted frame names a recipe no worker has".into()))?;
+    let recipe = &lane.recipe.recipe;
+
+    let encoded = Blake3Digest::of(&request.image);
+    if encoded != request.claimed {
+        return Err(Refusal::DigestMismatch { claimed: request.claimed, found: encoded });
+    }
+    timings.check = watch.lap();
+
+    let frame = frame::decode(&request.image, request.raw.as_ref(), &recipe.frame, scratch)
+        .map_err(|error| Refusal::BadFrame(error.to_string()))?;
+    let pixels = frame.digest();
+    timings.decode = watch.lap();
+
+    let quality = quality::measure(&frame);
+    let shape = lane.preprocessor.shape();
+    let tensor = lane.preprocessor.prepare(&frame).map_err(|error| Refusal::BadFrame(error.to_string()))?;
+    timings.preprocess = watch.lap();
+
+    lane.session.run(tensor, shape, &mut lane.outputs).map_err(|error| Refusal::InferenceFault(error.to_string()))?;
+    timings.infer = watch.lap();
+
+    let judged = decide::decide(
+        recipe,
+        lane.recipe.calibration.as_ref(),
+        &lane.outputs,
+        &quality,
+        (frame.width_px, frame.height_px),
+        &mut lane.decide_scratch,
+    )
+    .map_err(|error| Refusal::InferenceFault(error.to_string()))?;
+    timings.decide = watch.lap();
+
+    let (time, clock) = shared.clock.now();
+    let class = record::retention_class(&shared.archive_rule, judged.verdict, encoded);
+    let image_at = match &class {
+        Ok(class) => Some(
+            shared
+                .archive
+                .put(class, time, encoded, &request.image)
+                .map_err(|error| Refusal::Internal(error.to_string()))?,
+        ),
+        Err(_) => None,
+    };
+    timings.seal = watch.lap();
+
+    let openings = record::openings(request);
+    let measured = Measured {
+        encoded,
+        pixels,
+        frame: &frame,
+        quality: &quality,
+        archive: class.map_or_else(|why| why.to_owned(), |class| class.as_str().to_owned()),
+        time,
+        clock,
+    };
+    let decision = record::decision(request, &lane.recipe, &judged, &measured, &openings, lane.session.runtime());
+    let private = PrivateRecord { openings, image_at: image_at.map(|location| location.to_string()) };
+    Ok(Step::Record(Box::new(Decided { decision, private, areas: judged.areas, timings })))
+}
+
+/// Hands the decision to the log; the answer leaves when the entry is durable.
+fn record(shared: &Arc<Shared>, request: FrameRequest, decided: Decided, answer: super::AnswerSender) {
+    let Decided { decision, private, areas, mut timings } = decided;
+    let decision = Box::new(decision);
+    let bytes = match decision.encode() {
+        Ok(bytes) => bytes,
+        Err(error) => return shared.finish(&request, answer, Err(Refusal::Internal(error.to_string()))),
+    };
+    let claim = FrameClaim { key: request.key(), encoded: decision.image.encoded };
+    let append = Append { entry: bytes, private, frame: Some(claim) };
+    let handed_over = Instant::now();
+    let shared_for_done = Arc::clone(shared);
+    let done = Box::new(move |appended: Result<Appended, _>| {
+        timings.commit = handed_over.elapsed();
+        timings.total = request.received.elapsed();
+        let outcome: Outcome = match appended {
+            Ok(Appended::Written(receipt)) => Ok(Answer { decision, receipt, areas, timings: Some(timings) }),
+            // Another call decided the same frame in the meantime: its entry is the answer.
+            Ok(Appended::Duplicate(receipt)) => shared_for_done.recorded(receipt),
+            Ok(Appended::Conflict(first)) => Err(shared_for_done.frame_id_reused(&request, first)),
+            Err(error) => Err(Refusal::Log(error)),
+        };
+        shared_for_done.finish(&request, answer, outcome);
+    });
+    shared.log.submit(append, done);
+}
+
+impl Shared {
+    /// The recorded answer to a frame that was decided before.
+    fn find_decided(&self, request: &FrameRequest) -> Result<Option<Answer>, Refusal> {
+        let key = request.key();
+        let found = self.log.find_frame(&key).map_err(|error| match error {
+            ReadError::Index(why) => Refusal::Log(AppendError::FrameUnknown(why.to_string().into())),
+            other => Refusal::Internal(other.to_string()),
+        })?;
+        match found {
+            None => Ok(None),
+            Some((receipt, encoded)) if encoded == request.claimed => self.recorded(receipt).map(Some),
+            Some((first, _)) => Err(self.frame_id_reused(request, first)),
+        }
+    }
+
+    /// Reads back the decision that stands at `receipt`.
+    fn recorded(&self, receipt: Receipt) -> Outcome {
+        let internal = |error: String| Refusal::Internal(format!("entry {}: {error}", receipt.index));
+        let bytes = self.reader.entry(receipt.index).map_err(|error| internal(error.to_string()))?;
+        match Entry::parse(&bytes).map_err(|error| internal(error.to_string()))? {
+            Entry::Decision(decision) => Ok(Answer { decision, receipt, areas: Vec::new(), timings: None }),
+            other => Err(internal(format!("is a {} entry, not the decision of a frame", other.kind()))),
+        }
+    }
+}
+
+/// Measures one step after another.
+struct Stopwatch {
+    started: Instant,
+    last: Instant,
+}
+
+impl Stopwatch {
+    fn start() -> Self {
+        let now = Instant::now();
+        Self { started: now, last: now }
+    }
+
+    fn lap(&mut self) -> Duration {
+        let now = Instant::now();
+        now.duration_since(std::mem::replace(&mut self.last, now))
+    }
+}

@@ -1,0 +1,220 @@
+//! A plant for one test: a data directory, the service's process, and a line PC.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    time::Duration,
+};
+
+use lineproof::{
+    core::simulate::{Simulator, SimulatorConfig},
+    edge::pb::{
+        self, audit_service_client::AuditServiceClient, history_service_client::HistoryServiceClient,
+        inspection_service_client::InspectionServiceClient,
+    },
+};
+use tempfile::TempDir;
+use tonic::transport::Channel;
+
+/// Longest wait for the service to say that it listens; loading a model on a busy machine takes a while.
+const START_MAX: Duration = Duration::from_secs(60);
+
+/// A data directory made by `lineproof init`.
+pub struct Plant {
+    folder: TempDir,
+}
+
+/// The service's process, killed when dropped.
+pub struct Service {
+    child: Child,
+    pub address: String,
+    /// Everything the service says on standard error, once it has ended.
+    log: Option<std::thread::JoinHandle<String>>,
+}
+
+/// How a process ended and what it said.
+pub struct Ended {
+    pub code: Option<i32>,
+    pub log: String,
+}
+
+pub fn lineproof() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_lineproof"))
+}
+
+impl Plant {
+    pub fn new() -> Self {
+        let plant = Self { folder: TempDir::new().expect("a temporary folder") };
+        let output = lineproof().arg("init").arg(plant.data()).output().expect("the binary runs");
+        assert!(output.status.success(), "{}", text(&output));
+        plant.edit_config("127.0.0.1:7443", "127.0.0.1:0");
+        plant
+    }
+
+    pub fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Replaces a text in `lineproof.toml` that must be there.
+    pub fn edit_config(&self, from: &str, to: &str) {
+        let path = self.data().join("lineproof.toml");
+        let text = std::fs::read_to_string(&path).expect("the configuration");
+        assert!(text.contains(from), "{from:?} is not in {text}");
+        std::fs::write(path, text.replace(from, to)).expect("the configuration is writable");
+    }
+
+    pub fn serve(&self) -> Service {
+        match self.try_serve() {
+            Ok(service) => service,
+            Err(ended) => panic!("the service ended with {:?}: {}", ended.code, ended.log),
+        }
+    }
+
+    /// Starts the service and waits until it listens, or until it ends.
+    pub fn try_serve(&self) -> Result<Service, Ended> {
+        Service::spawn(lineproof().arg("serve").arg("--data").arg(self.data()))
+    }
+
+    /// Runs a command on this plant's data directory.
+    pub fn run(&self, arguments: &[&str]) -> Output {
+        let mut command = lineproof();
+        command.args(arguments).current_dir(self.folder()).env("LINEPROOF_DATA", self.data());
+        command.output().expect("the binary runs")
+    }
+
+    pub fn vkey(&self) -> PathBuf {
+        self.data().join("log.vkey")
+    }
+}
+
+impl Service {
+    /// Starts `command`, which must serve, and waits until it listens, or until it ends.
+    pub fn spawn(command: &mut Command) -> Result<Self, Ended> {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary runs");
+        let stderr = child.stderr.take().expect("stderr is piped");
+        let log = std::thread::spawn(move || std::io::read_to_string(stderr).unwrap_or_default());
+        let mut stdout = BufReader::new(child.stdout.take().expect("stdout is piped"));
+        let (said, heard) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let mut line = String::new();
+            while stdout.read_line(&mut line).is_ok_and(|bytes| bytes > 0) {
+                if let Some(rest) = line.strip_prefix("listening on ") {
+                    let address = rest.split_whitespace().next().unwrap_or_default().to_owned();
+                    let _ = said.send(address);
+                }
+                line.clear();
+            }
+        });
+        match heard.recv_timeout(START_MAX) {
+            Ok(address) => Ok(Self { child, address, log: Some(log) }),
+            Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => {
+                let code = child.wait().expect("a child can be waited for").code();
+                Err(Ended { code, log: log.join().expect("the log reader does not panic") })
+            }
+            Err(std::sync::mpsc::RecvTimeoutError::Timeout) => {
+                let _ = child.kill();
+                panic!("the service did not listen within {START_MAX:?}")
+            }
+        }
+    }
+
+    pub fn kill(mut self) {
+        self.child.kill().expect("a child can be killed");
+        self.child.wait().expect("a child can be waited for");
+    }
+
+    /// Sends SIGTERM.
+    pub fn ask_to_stop(&self) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("a child can be signalled");
+    }
+
+    /// SIGTERM, and what the service said.
+    pub fn stop(self) -> Ended {
+        self.ask_to_stop();
+        self.wait()
+    }
+
+    /// Waits until the service ends by itself.
+    pub fn wait(mut self) -> Ended {
+        let code = self.child.wait().expect("a child can be waited for").code();
+        let log = self.log.take().expect("taken once").join().expect("the log reader does not panic");
+        Ended { code, log }
+    }
+
+    pub async fn channel(&self) -> Channel {
+        Channel::from_shared(format!("http://{}", self.address))
+            .expect("an address")
+            .connect()
+            .await
+            .expect("the service accepts connections")
+    }
+
+    pub async fn inspection(&self) -> InspectionServiceClient<Channel> {
+        InspectionServiceClient::new(self.channel().await).max_encoding_message_size(64 << 20)
+    }
+
+    pub async fn history(&self) -> HistoryServiceClient<Channel> {
+        HistoryServiceClient::new(self.channel().await)
+    }
+
+    pub async fn audit(&self) -> AuditServiceClient<Channel> {
+        AuditServiceClient::new(self.channel().await).max_decoding_message_size(64 << 20)
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Simulated part `number` as a request with a PNG, all names as `lineproof init` configures them.
+pub fn part(number: u64) -> pb::InspectRequest {
+    request(number, simulated_png(number))
+}
+
+pub fn request(number: u64, image: Vec<u8>) -> pb::InspectRequest {
+    pb::InspectRequest {
+        line: "line-1".into(),
+        station: "station-1".into(),
+        camera: "cam-1".into(),
+        frame_id: format!("f{number}"),
+        frame_counter: number,
+        product: "demo-part".into(),
+        serial: format!("SN-{number:05}"),
+        lot: "LOT-7".into(),
+        image_blake3: blake3::hash(&image).as_bytes().to_vec(),
+        image: Some(pb::Image { data: image.into(), raw: None }),
+        ..pb::InspectRequest::default()
+    }
+}
+
+pub fn simulated_png(number: u64) -> Vec<u8> {
+    let config = SimulatorConfig { seed: 7, defect_rate: 0.5, ..SimulatorConfig::default() };
+    let simulator = Simulator::new(config).expect("the configuration is fine");
+    let part = simulator.part(number);
+    encode(&part.frame, part.width_px, part.height_px, image::ImageFormat::Png)
+}
+
+pub fn encode(gray: &[u8], width: u32, height: u32, format: image::ImageFormat) -> Vec<u8> {
+    let image = image::GrayImage::from_raw(width, height, gray.to_vec()).expect("pixels fill the frame");
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    image.write_to(&mut bytes, format).expect("an image encodes");
+    bytes.into_inner()
+}
+
+pub fn text(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+/// A runtime for one test.
+pub fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Runtime::new().expect("a runtime").block_on(future)
+}

@@ -1,0 +1,9 @@
+//! User journeys against the real binary, over the real socket, on a real disk.
+
+#![cfg(feature = "server")]
+
+mod bad_input;
+mod evidence;
+mod faults;
+mod harness;
+mod inspection;
