@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Condvar, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicU64, Ordering},
         mpsc::{SyncSender, sync_channel},
     },
     thread::JoinHandle,
@@ -239,6 +240,8 @@ struct Shared {
     published: RwLock<Arc<Published>>,
     signal: Mutex<Signal>,
     changed: Condvar,
+    /// Groups made durable since the log was opened.
+    groups: AtomicU64,
     cache: reader::Cache,
     /// Held while the log is open.
     _lock: File,
@@ -423,6 +426,12 @@ impl LogHandle {
     #[must_use]
     pub fn size(&self) -> u64 {
         self.shared.size()
+    }
+
+    /// Groups made durable since the log was opened, each with one fdatasync: entries by groups say how much is shared.
+    #[must_use]
+    pub fn groups(&self) -> u64 {
+        self.shared.groups.load(Ordering::Relaxed)
     }
 
     /// Makes everything submitted before this call durable and answered, publishes a last checkpoint, and ends the

@@ -4,7 +4,7 @@
 use std::{
     fs,
     path::Path,
-    sync::{Arc, Condvar, Mutex, PoisonError, RwLock},
+    sync::{Arc, Condvar, Mutex, PoisonError, RwLock, atomic::AtomicU64},
     thread::JoinHandle,
     time::{Duration, Instant},
 };
@@ -104,6 +104,7 @@ pub(super) fn open(
         published: RwLock::new(Arc::new(Published { size: 0, checkpoint: None, edge: None })),
         signal: Mutex::new(Signal::default()),
         changed: Condvar::new(),
+        groups: AtomicU64::new(0),
         cache: reader::Cache::default(),
         _lock: lock,
     };

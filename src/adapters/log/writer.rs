@@ -4,7 +4,7 @@
 use std::{
     collections::HashMap,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, PoisonError, mpsc::Receiver},
+    sync::{Arc, PoisonError, atomic::Ordering, mpsc::Receiver},
     thread::JoinHandle,
     time::{Duration, Instant},
 };
@@ -226,6 +226,7 @@ impl Writer<'_> {
         let next = self.next + staged.tail.len() as u64;
         self.segment.commit(&staged.bytes, next).map_err(|error| error.to_string())?;
         self.next = next;
+        self.shared.groups.fetch_add(1, Ordering::Relaxed);
         // Frames before entries: whoever sees the entry finds its frame.
         {
             let mut frames = lock_write(&self.shared.frames);

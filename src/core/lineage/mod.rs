@@ -4,5 +4,7 @@ pub mod checkpoint;
 pub mod entry;
 pub mod passport;
 pub mod private;
+#[cfg(test)]
+mod tests;
 pub mod tiles;
 pub mod tree;
