@@ -151,13 +151,13 @@ impl Keys {
         Zeroizing::new(format!(
             "{LOG_PREFIX}{}+{id:08x}+{}",
             self.origin,
-            *Zeroizing::new(BASE64_STANDARD.encode(&*bytes))
+            *Zeroizing::new(BASE64_STANDARD.encode(*bytes))
         ))
     }
 
     fn master_line(&self) -> Zeroizing<String> {
         let check = master_check(&self.master);
-        Zeroizing::new(format!("{MASTER_PREFIX}{check}+{}", *Zeroizing::new(BASE64_STANDARD.encode(&*self.master))))
+        Zeroizing::new(format!("{MASTER_PREFIX}{check}+{}", *Zeroizing::new(BASE64_STANDARD.encode(*self.master))))
     }
 }
 

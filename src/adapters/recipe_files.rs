@@ -12,7 +12,7 @@ use std::{
 use crate::{
     core::recipe::{Calibration, Recipe},
     ports::{
-        recipes::{LoadedRecipe, RECIPES_MAX, RecipeFiles},
+        recipes::{FoundRecipe, LoadedRecipe, RECIPES_MAX, RecipeFiles},
         texts::{RecipeTexts, TextError},
     },
     types::{Blake3Digest, RecipeRef},
@@ -27,7 +27,7 @@ const MODEL_BYTES_MAX: u64 = 1 << 30;
 ///
 /// # Errors
 /// A sentence when the folder itself cannot be read or holds more than [`RECIPES_MAX`] recipes.
-pub fn load_all(recipes: &Path, calibrations: &Path) -> Result<Vec<(RecipeRef, Result<LoadedRecipe, String>)>, String> {
+pub fn load_all(recipes: &Path, calibrations: &Path) -> Result<Vec<FoundRecipe>, String> {
     let mut found = Vec::new();
     for name in sub_folders(recipes)? {
         for version in sub_folders(&name)? {

@@ -14,6 +14,7 @@ pub struct Cli {
     command: Command,
 }
 
+#[cfg_attr(feature = "server", expect(clippy::large_enum_variant, reason = "made once per process"))]
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Check a passport, an export or a data directory's log offline, with nothing but the public key
@@ -24,6 +25,7 @@ enum Command {
 }
 
 #[cfg(feature = "server")]
+#[expect(clippy::large_enum_variant, reason = "made once per process")]
 #[derive(Debug, Subcommand)]
 enum ServerCommand {
     /// Show the whole way on a simulated line: verdicts, a passport, a report, and a forgery that is refused

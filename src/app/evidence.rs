@@ -62,7 +62,7 @@ pub fn passport(args: &PassportArgs) -> anyhow::Result<ExitCode> {
     };
     let request = pb::GetPassportRequest { of: Some(of) };
     let answer = client::with_office(&args.data.data, async |office| {
-        Ok(office.audit().get_passport(request).await.map_err(client::said)?)
+        office.audit().get_passport(request).await.map_err(client::said)
     })?;
     let out = args.out.clone().unwrap_or_else(|| PathBuf::from(format!("{}.tlog-proof", file_stem(&args.serial))));
     for (number, passport) in answer.into_inner().passports.iter().enumerate() {
@@ -120,7 +120,7 @@ pub fn show(args: &ShowArgs) -> anyhow::Result<ExitCode> {
     let by = parse_id(&args.id)?;
     let request = pb::GetDecisionRequest { by: Some(by) };
     let answer = client::with_office(&args.data.data, async |office| {
-        Ok(office.history().get_decision(request).await.map_err(client::said)?)
+        office.history().get_decision(request).await.map_err(client::said)
     })?;
     let row = answer.into_inner().decision.context("the service answered without a decision")?;
     let mut out = std::io::stdout().lock();

@@ -186,7 +186,6 @@ fn who<T>(request: &Request<T>) -> Option<Opening> {
     Some(Opening { field: PrivateField::Client, salt: salt(), value })
 }
 
-#[expect(clippy::result_large_err, reason = "a tonic Status is what the caller returns")]
 fn selection(filter: Option<pb::DecisionFilter>) -> Result<Selection, Status> {
     let recipe = filter.as_ref().map(|filter| filter.recipe.clone()).unwrap_or_default();
     let recipe = convert::optional_field("filter.recipe", recipe)?;

@@ -24,7 +24,6 @@ use crate::{
 };
 
 /// Checks every field of a frame.
-#[expect(clippy::result_large_err, reason = "a tonic Status is what the caller returns")]
 pub fn frame_request(
     message: pb::InspectRequest,
     client: Option<String>,
@@ -70,7 +69,6 @@ pub fn frame_request(
 }
 
 /// A name, checked by its type.
-#[expect(clippy::result_large_err, reason = "a tonic Status is what the caller returns")]
 pub fn field<T: std::str::FromStr>(name: &str, text: String) -> Result<T, Status>
 where
     T::Err: std::fmt::Display,
@@ -79,7 +77,6 @@ where
 }
 
 /// The same, where empty means none.
-#[expect(clippy::result_large_err, reason = "a tonic Status is what the caller returns")]
 pub fn optional_field<T: std::str::FromStr>(name: &str, text: String) -> Result<Option<T>, Status>
 where
     T::Err: std::fmt::Display,
@@ -87,14 +84,12 @@ where
     if text.is_empty() { Ok(None) } else { field(name, text).map(Some) }
 }
 
-#[expect(clippy::result_large_err, reason = "a tonic Status is what the caller returns")]
 fn raw_layout(raw: pb::RawLayout) -> Result<RawLayout, Status> {
     let format = PixelFormat::from_code(raw.pfnc).map_err(|error| bad_field("image.raw.pfnc", error))?;
     let (width_px, height_px) = (raw.width_px, raw.height_px);
     Ok(RawLayout { format, width_px, height_px, stride_bytes: (raw.stride_bytes != 0).then_some(raw.stride_bytes) })
 }
 
-#[expect(clippy::result_large_err, reason = "a tonic Status is what the caller returns")]
 pub fn instant(name: &str, time: prost_types::Timestamp) -> Result<types::Instant, Status> {
     let nanos = time
         .seconds
@@ -113,7 +108,6 @@ pub fn timestamp(time: types::Instant) -> prost_types::Timestamp {
     }
 }
 
-#[expect(clippy::result_large_err, reason = "a tonic Status is what the caller returns")]
 pub fn duration(name: &str, value: prost_types::Duration) -> Result<Duration, Status> {
     Duration::try_from(value).map_err(|_| bad_field(name, "is no positive duration"))
 }
@@ -238,7 +232,6 @@ fn timings(timings: Timings) -> pb::Timings {
 }
 
 /// What a search asks for.
-#[expect(clippy::result_large_err, reason = "a tonic Status is what the caller returns")]
 pub fn filter(message: Option<pb::DecisionFilter>) -> Result<Filter, Status> {
     let Some(message) = message else { return Ok(Filter::default()) };
     let verdicts = message.verdicts().map(known_verdict).collect::<Result<Vec<_>, _>>()?;
@@ -262,7 +255,6 @@ pub fn filter(message: Option<pb::DecisionFilter>) -> Result<Filter, Status> {
     })
 }
 
-#[expect(clippy::result_large_err, reason = "a tonic Status is what the caller returns")]
 fn recipe_filter(text: String) -> Result<Option<RecipeFilter>, Status> {
     if text.starts_with(Blake3Digest::PREFIX) {
         return field("filter.recipe", text).map(|digest| Some(RecipeFilter::Digest(digest)));
@@ -270,7 +262,6 @@ fn recipe_filter(text: String) -> Result<Option<RecipeFilter>, Status> {
     Ok(optional_field("filter.recipe", text)?.map(RecipeFilter::Name))
 }
 
-#[expect(clippy::result_large_err, reason = "a tonic Status is what the caller returns")]
 fn known_verdict(verdict: pb::Verdict) -> Result<Verdict, Status> {
     match verdict {
         pb::Verdict::Ok => Ok(Verdict::Ok),

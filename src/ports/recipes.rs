@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::inference::ModelSpec;
 use crate::{
     core::recipe::{Calibration, Recipe},
-    types::Blake3Digest,
+    types::{Blake3Digest, RecipeRef},
 };
 
 /// Recipes one service holds; every worker keeps a session of each.
@@ -20,6 +20,9 @@ pub struct LoadedRecipe {
     pub model: Arc<[u8]>,
     pub texts: RecipeFiles,
 }
+
+/// A recipe in the folder, or the reason why it cannot serve.
+pub type FoundRecipe = (RecipeRef, Result<LoadedRecipe, String>);
 
 /// The texts an auditor gets to see.
 #[derive(Clone, Debug)]

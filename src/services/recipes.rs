@@ -7,7 +7,7 @@ use std::{
 
 use super::inspect::request::Refusal;
 use crate::{
-    ports::recipes::LoadedRecipe,
+    ports::recipes::{FoundRecipe, LoadedRecipe},
     types::{ProductId, RecipeRef},
 };
 
@@ -26,7 +26,7 @@ pub struct RecipeBook {
 impl RecipeBook {
     /// Takes what was found in the recipe folder, and which recipe each product uses.
     #[must_use]
-    pub fn new(found: Vec<(RecipeRef, Result<LoadedRecipe, String>)>, products: HashMap<ProductId, RecipeRef>) -> Self {
+    pub fn new(found: Vec<FoundRecipe>, products: HashMap<ProductId, RecipeRef>) -> Self {
         let slot = |loaded| match loaded {
             Ok(recipe) => Slot::Ready(Arc::new(recipe)),
             Err(reason) => Slot::Unavailable(reason),

@@ -51,7 +51,7 @@ impl PackKey {
         random(&mut *key);
         let wrapped = sealer.seal(&header_aad(class, day, number), &*key);
         assert_eq!(wrapped.len(), WRAPPED_KEY_BYTES, "a sealed key has a fixed length");
-        (Self::new(&*key), [&PREFIX[..], &wrapped].concat())
+        (Self::new(&key), [&PREFIX[..], &wrapped].concat())
     }
 
     fn new(key: &[u8; 32]) -> Self {

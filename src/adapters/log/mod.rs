@@ -53,6 +53,9 @@ const FORMAT_FILE: &str = "format";
 const FORMAT_PREFIX: &str = "lineproof-data ";
 const LOCK_FILE: &str = "lock";
 
+/// Told the reason when the log stops.
+pub type OnStop = Arc<dyn Fn(&str) + Send + Sync>;
+
 /// Where the log lies and how it behaves.
 #[derive(Clone)]
 pub struct LogConfig {
@@ -62,7 +65,7 @@ pub struct LogConfig {
     /// Below this many free bytes nothing is appended (G10).
     pub disk_reserve_bytes: u64,
     /// Called once when a write or a sync failed: the process should say so and end.
-    pub on_stop: Option<Arc<dyn Fn(&str) + Send + Sync>>,
+    pub on_stop: Option<OnStop>,
 }
 
 impl LogConfig {

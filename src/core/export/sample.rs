@@ -257,7 +257,7 @@ fn recipe_record() -> crate::core::lineage::entry::RecipeRecord {
 }
 
 fn gap(part: u64, first: u64, last: u64) -> Entry {
-    let reason = if part % 2 == 0 { GapReason::Overload } else { GapReason::CounterJump };
+    let reason = if part.is_multiple_of(2) { GapReason::Overload } else { GapReason::CounterJump };
     Entry::Gap(Gap {
         camera: "cam-1".parse().unwrap(),
         clock: ClockState::Synchronised,

@@ -90,6 +90,9 @@ pub trait Source {
     fn model_card(&self, model: Blake3Digest) -> Result<Option<Vec<u8>>, SourceError>;
 }
 
+/// Signs the manifest and notes that there is an export.
+pub type Sign<'a> = &'a mut dyn FnMut(&[u8], &Counts) -> Result<[u8; 64], SourceError>;
+
 /// Under which checkpoint, for whom and with which key an export is made.
 pub struct Request<'a> {
     pub selection: Selection,
@@ -99,7 +102,7 @@ pub struct Request<'a> {
     pub key: &'a VerifierKey,
     /// Ed25519 signature by `key` over the manifest's DSSE pre-authentication encoding. Called once, last: without it
     /// there is no export, so this is the place to write down that there is one.
-    pub sign: &'a mut dyn FnMut(&[u8], &Counts) -> Result<[u8; 64], SourceError>,
+    pub sign: Sign<'a>,
 }
 
 /// What an export came to.

@@ -67,7 +67,7 @@ pub(super) fn run(shared: &Arc<Shared>, mut lanes: Lanes) {
         let outcome =
             std::panic::catch_unwind(AssertUnwindSafe(|| inspect(shared, lane, &mut scratch, &request, admitted)));
         match outcome {
-            Ok(Ok(Step::Known(known))) => shared.finish(&request, answer, Ok(known)),
+            Ok(Ok(Step::Known(known))) => shared.finish(&request, answer, Ok(*known)),
             Ok(Ok(Step::Record(decided))) => record(shared, request, *decided, answer),
             Ok(Err(refusal)) => shared.finish(&request, answer, Err(refusal)),
             Err(_) => {
@@ -86,7 +86,7 @@ pub(super) fn run(shared: &Arc<Shared>, mut lanes: Lanes) {
 /// Where a frame stands when its worker is done with it.
 enum Step {
     /// It had been decided before.
-    Known(Answer),
+    Known(Box<Answer>),
     /// It is decided and its image is written; the entry is not.
     Record(Box<Decided>),
 }
@@ -107,7 +107,7 @@ fn inspect(
     admitted: Instant,
 ) -> Result<Step, Refusal> {
     if let Some(known) = shared.find_decided(request)? {
-        return Ok(Step::Known(known));
+        return Ok(Step::Known(Box::new(known)));
     }
     let mut watch = Stopwatch::start();
     let mut timings = Timings { queue: watch.started.duration_since(admitted), ..Timings::default() };
