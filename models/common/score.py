@@ -170,7 +170,9 @@ def scores_of(logits: np.ndarray, output: dict, calibration: dict | None) -> np.
 def decide(scores: dict[str, float], recipe: dict, failed: list[str]) -> tuple[str, list[str]]:
     policy = recipe["policy"]
     overrides = policy.get("class", {})
-    reached = (lambda score, bar: score > bar) if policy["comparator"] == ">" else (lambda score, bar: score >= bar)
+    # In float32 on both sides, as the service compares.
+    compare = np.greater if policy["comparator"] == ">" else np.greater_equal
+    reached = lambda score, bar: bool(compare(np.float32(score), np.float32(bar)))
     worst, reasons = 0, list(failed)
     for label, score in scores.items():
         if not np.isfinite(score):

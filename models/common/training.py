@@ -36,8 +36,14 @@ def fit(
     steps: int,
     peak_rate: float,
     weight_decay: float = 0.02,
+    short_floats: bool = False,
 ) -> nn.Module:
-    """AdamW, one cycle of the learning rate, and an average of the last few hundred steps' weights, which is returned."""
+    """AdamW, one cycle of the learning rate, and an average of the last few hundred steps' weights, which is returned.
+
+    `short_floats` computes in bfloat16 (the weights stay float32): on a CPU that knows the type two to three times faster.
+    """
+    layout = torch.channels_last if short_floats else torch.contiguous_format
+    model = model.to(memory_format=layout)
     optimiser = torch.optim.AdamW(model.parameters(), lr=peak_rate, weight_decay=weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, peak_rate, total_steps=steps, pct_start=0.15)
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.995), use_buffers=True)
@@ -45,7 +51,9 @@ def fit(
     began, shown = time.monotonic(), 0.0
     for step in range(1, steps + 1):
         x, y = batch()
-        value = loss(model(x), y)
+        with torch.autocast("cpu", torch.bfloat16, enabled=short_floats):
+            output = model(x.to(memory_format=layout))
+        value = loss(output.float(), y)
         optimiser.zero_grad(set_to_none=True)
         value.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 5.0)
@@ -55,7 +63,7 @@ def fit(
         shown = value.item() if step == 1 else 0.98 * shown + 0.02 * value.item()
         if step % 100 == 0 or step == steps:
             print(f"step {step}/{steps} loss {shown:.4f} after {time.monotonic() - began:.0f} s", flush=True)
-    return average.module.eval()
+    return average.module.to(memory_format=torch.contiguous_format).eval()
 
 
 def export(model: nn.Module, height_px: int, width_px: int) -> bytes:
