@@ -31,8 +31,9 @@ use crate::{
 
 /// Longest time a durable entry waits for its checkpoint to be begun. The promise is one second to the end (G2).
 const TICK: Duration = Duration::from_millis(750);
-/// Shortest time between two checkpoints, unless someone asks: ten a second are plenty, and each costs syncs.
-const PAUSE: Duration = Duration::from_millis(100);
+/// Shortest time between two checkpoints, unless someone asks: four a second are plenty, and each costs syncs that
+/// groups wait behind.
+const PAUSE: Duration = Duration::from_millis(250);
 
 pub(super) fn spawn(shared: Arc<Shared>, integrator: Integrator) -> JoinHandle<()> {
     let run = move || {
@@ -102,6 +103,8 @@ pub(super) struct Integrator {
     pub anchored: SignedCheckpoint,
     /// Entries before this are durable in tiles and gone from the write-ahead log.
     pub retired: u64,
+    /// Where tiles and private records lie.
+    pub file_systems: files::FileSystems,
     /// Files that were there with other bytes, or should have been there: only ever after a crash.
     pub rewritten: u64,
 }
@@ -221,14 +224,7 @@ impl Integrator {
             if !wal::segment_path(&shared.config.wal_dir(), end).exists() {
                 return Ok(());
             }
-            let log_dir = shared.config.log_dir();
-            let full = tiles_between(first, end).filter(|tile| tile.is_full());
-            let tiles: Vec<PathBuf> = full.map(|tile| log_dir.join(tile.path())).collect();
-            files::sync_all(&log_dir, &tiles)?;
-            let private_dir = shared.config.private_dir();
-            let bundles = first / TILE_WIDTH..end / TILE_WIDTH;
-            let private: Vec<PathBuf> = bundles.map(|bundle| private::path(&private_dir, bundle)).collect();
-            files::sync_all(&private_dir, &private)?;
+            self.file_systems.sync()?;
             wal::remove(&shared.config.wal_dir(), first)?;
             self.retired = end;
         }

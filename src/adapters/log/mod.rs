@@ -312,7 +312,7 @@ impl Shared {
 }
 
 enum Command {
-    Append(Box<Append>, Done),
+    Append(Box<writer::Prepared>, Done),
     Shutdown,
 }
 
@@ -453,10 +453,14 @@ impl LogWriter for LogHandle {
         if let Some(refusal) = self.shared.state().refusal() {
             return done(Err(refusal));
         }
+        let prepared = match writer::Prepared::new(&*self.shared.sealer, append) {
+            Ok(prepared) => Box::new(prepared),
+            Err(reason) => return done(Err(AppendError::Invalid(reason))),
+        };
         let queue = lock_mutex(&self.threads.queue).clone();
         let refused = match queue {
             None => Some(done),
-            Some(queue) => match queue.send(Command::Append(Box::new(append), done)) {
+            Some(queue) => match queue.send(Command::Append(prepared, done)) {
                 Ok(()) => None,
                 Err(refused) => match refused.0 {
                     Command::Append(_, done) => Some(done),

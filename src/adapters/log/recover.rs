@@ -258,7 +258,9 @@ fn recover(shared: &Shared, found: &mut Found, report: &mut RecoveryReport) -> R
     let scan = found.scans.last().expect("a whole write-ahead log has a segment");
     let segment = wal::Segment::resume(&shared.config.wal_dir(), scan)?;
     *lock_write(&shared.tail) = tail;
-    let mut integrator = Integrator { edge: integrated_edge, anchored: anchor.clone(), retired: first, rewritten: 0 };
+    let file_systems = files::FileSystems::of(&[shared.config.log_dir(), shared.config.private_dir()])?;
+    let mut integrator =
+        Integrator { edge: integrated_edge, anchored: anchor.clone(), retired: first, file_systems, rewritten: 0 };
     if checkpoint.as_ref() != Some(&anchor) && anchor.size > 0 {
         integrator.rewritten += 1;
     }

@@ -34,7 +34,8 @@ const PAYLOAD_BYTES_MAX: usize = 2 + ENTRY_BYTES_MAX + SEALED_BYTES_MAX;
 const SEGMENT_BYTES_MAX: usize =
     SEGMENT_HEADER_BYTES + 16_384 * (2 * FRAME_HEADER_BYTES + PAYLOAD_BYTES_MAX) + PAYLOAD_BYTES_MAX;
 
-/// The segment that is written to.
+/// The segment that is written to. It grows as it is written: on ext4 neither preallocated nor zeroed segments made
+/// fdatasync measurably shorter.
 pub(super) struct Segment {
     path: PathBuf,
     file: File,

@@ -21,8 +21,9 @@ use crate::{
     ports::{
         archive::ImageArchive,
         lineage::{Append, AppendError, Appended, Done, FrameClaim, ReadError, Receipt},
+        sealer::Sealer,
     },
-    types::EntryIndex,
+    types::{EntryIndex, Sha256Digest},
 };
 
 /// Most entries made durable with one fdatasync.
@@ -54,6 +55,33 @@ pub(super) fn spawn(
         shared.wake();
     };
     std::thread::Builder::new().name("log-writer".into()).spawn(run).expect("the system starts a thread at start-up")
+}
+
+/// An append with everything done that needs no place in the log: hashing and sealing are the callers' work, so that
+/// the one writer does not become what many callers wait for.
+pub(super) struct Prepared {
+    entry: Arc<[u8]>,
+    leaf: Sha256Digest,
+    sealed: Arc<[u8]>,
+    frame: Option<([u8; 16], FrameClaim)>,
+    has_image: bool,
+}
+
+impl Prepared {
+    /// # Errors
+    /// Why the append is not acceptable.
+    pub fn new(sealer: &dyn Sealer, append: Append) -> Result<Self, String> {
+        check_entry(&append.entry)?;
+        let leaf = leaf_hash(&append.entry);
+        let sealed = private::seal(sealer, &leaf, &append.private)?.into();
+        Ok(Self {
+            entry: append.entry.into(),
+            leaf,
+            sealed,
+            frame: append.frame.map(|claim| (claim.key.hash16(), claim)),
+            has_image: append.private.image_at.is_some(),
+        })
+    }
 }
 
 struct Writer<'a> {
@@ -113,7 +141,7 @@ impl Writer<'_> {
         GROUP_ENTRIES_MAX.min(usize::try_from(room).unwrap_or(GROUP_ENTRIES_MAX))
     }
 
-    fn commit(&mut self, group: Vec<(Append, Done)>) {
+    fn commit(&mut self, group: Vec<(Prepared, Done)>) {
         if group.is_empty() {
             return;
         }
@@ -133,7 +161,7 @@ impl Writer<'_> {
         let mut staged = Staged::default();
         let mut outcomes = Vec::with_capacity(group.len());
         for (append, done) in group {
-            outcomes.push((self.stage(&append, &mut staged), done));
+            outcomes.push((self.stage(append, &mut staged), done));
         }
         if !staged.tail.is_empty()
             && let Err(error) = self.make_durable(staged)
@@ -186,26 +214,22 @@ impl Writer<'_> {
     }
 
     /// Decides what becomes of one append, and adds it to the group if it is to be written.
-    fn stage(&self, append: &Append, staged: &mut Staged) -> Result<Appended, AppendError> {
-        check_entry(&append.entry).map_err(AppendError::Invalid)?;
-        let claim = append.frame.as_ref().map(|claim| (claim, claim.key.hash16()));
-        if let Some((claim, key)) = &claim
+    fn stage(&self, append: Prepared, staged: &mut Staged) -> Result<Appended, AppendError> {
+        if let Some((key, claim)) = &append.frame
             && let Some(known) = self.known(claim, key, staged)?
         {
             let same = known.encoded == claim.encoded;
             return Ok(if same { Appended::Duplicate(known.receipt) } else { Appended::Conflict(known.receipt) });
         }
-        let leaf = leaf_hash(&append.entry);
-        let sealed = private::seal(&*self.shared.sealer, &leaf, &append.private).map_err(AppendError::Invalid)?;
         let index = self.next + staged.tail.len() as u64;
-        let record = Record { index, entry: append.entry.as_slice().into(), sealed: sealed.into() };
+        let record = Record { index, entry: append.entry, sealed: append.sealed };
         self.segment.encode_entry(self.next, &record, &mut staged.bytes);
-        staged.has_image |= append.private.image_at.is_some();
-        let receipt = Receipt { index: EntryIndex(index), leaf_hash: leaf };
-        if let Some((claim, key)) = claim {
+        staged.has_image |= append.has_image;
+        let receipt = Receipt { index: EntryIndex(index), leaf_hash: append.leaf };
+        if let Some((key, claim)) = append.frame {
             staged.frames.insert(key, Known { receipt, encoded: claim.encoded });
         }
-        staged.tail.push(TailEntry { entry: record.entry, leaf, sealed: record.sealed });
+        staged.tail.push(TailEntry { entry: record.entry, leaf: append.leaf, sealed: record.sealed });
         Ok(Appended::Written(receipt))
     }
 
