@@ -35,7 +35,7 @@ use crate::{
     ports::{
         archive::ImageArchive,
         index::FrameIndex,
-        lineage::{Append, AppendError, Done, LogWriter, ReadError, Receipt, SignedCheckpoint},
+        lineage::{Append, AppendError, Appended, Done, LogWriter, ReadError, Receipt, SignedCheckpoint},
         sealer::Sealer,
     },
     types::{Blake3Digest, FrameKey, Sha256Digest},
@@ -312,8 +312,28 @@ impl Shared {
 }
 
 enum Command {
-    Append(Box<writer::Prepared>, Done),
+    Append(Box<writer::Prepared>, Answer),
     Shutdown,
+}
+
+/// Calls a `done` exactly once, also when the append is dropped unseen: by a send that crosses the writer's end, or by
+/// a panic.
+struct Answer(Option<Done>);
+
+impl Answer {
+    fn give(mut self, outcome: Result<Appended, AppendError>) {
+        if let Some(done) = self.0.take() {
+            done(outcome);
+        }
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        if let Some(done) = self.0.take() {
+            done(Err(AppendError::Closed));
+        }
+    }
 }
 
 /// The threads of an open log. When the last handle goes without [`LogHandle::shutdown`], they end without a last
@@ -338,9 +358,14 @@ impl Threads {
             let _ = queue.send(last);
         }
         drop(queue);
-        for join in std::mem::take(&mut *lock_mutex(&self.joins)) {
-            // A thread must not wait for itself: the last handle may live in a `done`.
-            if join.thread().id() != std::thread::current().id() && join.join().is_err() {
+        let joins = std::mem::take(&mut *lock_mutex(&self.joins));
+        // The last handle may have lived in a `done`: the writer must not wait for itself, nor for the integrator, which
+        // waits for it.
+        if joins.iter().any(|join| join.thread().id() == std::thread::current().id()) {
+            return;
+        }
+        for join in joins {
+            if join.join().is_err() {
                 self.shared
                     .stop("a thread of the log panicked, which is a defect; its message is in the log of the service");
             }
@@ -457,6 +482,7 @@ impl LogWriter for LogHandle {
             Ok(prepared) => Box::new(prepared),
             Err(reason) => return done(Err(AppendError::Invalid(reason))),
         };
+        let done = Answer(Some(done));
         let queue = lock_mutex(&self.threads.queue).clone();
         let refused = match queue {
             None => Some(done),
@@ -469,7 +495,7 @@ impl LogWriter for LogHandle {
             },
         };
         if let Some(done) = refused {
-            done(Err(self.shared.state().refusal().unwrap_or(AppendError::Closed)));
+            done.give(Err(self.shared.state().refusal().unwrap_or(AppendError::Closed)));
         }
     }
 

@@ -623,6 +623,43 @@ fn many_callers_share_groups_and_each_gets_its_own_answer() {
 }
 
 #[test]
+fn every_append_is_answered_once_however_the_log_ends() {
+    for shut in [true, false] {
+        let plant = Plant::new();
+        let (log, _, _) = plant.open();
+        let (sender, receiver) = mpsc::channel();
+        let callers: Vec<_> = (0..4_u64)
+            .map(|caller| {
+                let (log, sender) = (log.clone(), sender.clone());
+                std::thread::spawn(move || {
+                    for n in 0..200 {
+                        let (sender, last) = (sender.clone(), log.clone());
+                        // The answer keeps a handle: it may be the last one, on the writer's own thread.
+                        let done = move |outcome| {
+                            sender.send((caller * 1000 + n, outcome)).unwrap();
+                            drop(last);
+                        };
+                        log.submit(small(caller * 1000 + n), Box::new(done));
+                    }
+                })
+            })
+            .collect();
+        drop(sender);
+        if shut {
+            log.shutdown();
+        }
+        drop(log);
+        callers.into_iter().for_each(|join| join.join().unwrap());
+        let mut answers: Vec<(u64, Result<Appended, AppendError>)> = receiver.iter().collect();
+        assert!(answers.iter().all(|(_, outcome)| matches!(outcome, Ok(_) | Err(AppendError::Closed))));
+        assert_eq!(answers.len(), 800);
+        answers.sort_by_key(|(n, _)| *n);
+        answers.dedup_by_key(|(n, _)| *n);
+        assert_eq!(answers.len(), 800);
+    }
+}
+
+#[test]
 fn private_values_are_on_no_disk_in_the_clear_and_outlive_their_segment() {
     let plant = Plant::new();
     let (log, _, _) = plant.open();

@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{
-    Command, Finish, LogState, PENDING_BYTES_MAX, PENDING_ENTRIES_MAX, Shared, TailEntry,
+    Answer, Command, Finish, LogState, PENDING_BYTES_MAX, PENDING_ENTRIES_MAX, Shared, TailEntry,
     files::at,
     frames::Known,
     lock_mutex, lock_read, lock_write, private,
@@ -20,7 +20,7 @@ use crate::{
     core::lineage::{entry::ENTRY_BYTES_MAX, tree::leaf_hash},
     ports::{
         archive::ImageArchive,
-        lineage::{Append, AppendError, Appended, Done, FrameClaim, ReadError, Receipt},
+        lineage::{Append, AppendError, Appended, FrameClaim, ReadError, Receipt},
         sealer::Sealer,
     },
     types::{EntryIndex, Sha256Digest},
@@ -49,7 +49,7 @@ pub(super) fn spawn(
         // Whoever still waits in the queue is told, not forgotten.
         let refusal = shared.state().refusal().unwrap_or(AppendError::Closed);
         while let Ok(Command::Append(_, done)) = queue.try_recv() {
-            done(Err(refusal.clone()));
+            done.give(Err(refusal.clone()));
         }
         lock_mutex(&shared.signal).finish = Some(finish);
         shared.wake();
@@ -141,13 +141,13 @@ impl Writer<'_> {
         GROUP_ENTRIES_MAX.min(usize::try_from(room).unwrap_or(GROUP_ENTRIES_MAX))
     }
 
-    fn commit(&mut self, group: Vec<(Prepared, Done)>) {
+    fn commit(&mut self, group: Vec<(Prepared, Answer)>) {
         if group.is_empty() {
             return;
         }
         self.wait_for_room();
         if let Some(refusal) = self.refusal() {
-            return group.into_iter().for_each(|(_, done)| done(Err(refusal.clone())));
+            return group.into_iter().for_each(|(_, done)| done.give(Err(refusal.clone())));
         }
         // Read before the index is asked: an entry it forgets in between is still remembered here (G6).
         let indexed = self.shared.frame_index.indexed_to();
@@ -156,7 +156,7 @@ impl Writer<'_> {
             && let Err(error) = self.begin_segment()
         {
             let refusal = self.stop(&error);
-            return group.into_iter().for_each(|(_, done)| done(Err(refusal.clone())));
+            return group.into_iter().for_each(|(_, done)| done.give(Err(refusal.clone())));
         }
         let mut staged = Staged::default();
         let mut outcomes = Vec::with_capacity(group.len());
@@ -167,9 +167,9 @@ impl Writer<'_> {
             && let Err(error) = self.make_durable(staged)
         {
             let refusal = self.stop(&error);
-            return outcomes.into_iter().for_each(|(outcome, done)| done(outcome.and(Err(refusal.clone()))));
+            return outcomes.into_iter().for_each(|(outcome, done)| done.give(outcome.and(Err(refusal.clone()))));
         }
-        outcomes.into_iter().for_each(|(outcome, done)| done(outcome));
+        outcomes.into_iter().for_each(|(outcome, done)| done.give(outcome));
     }
 
     /// Waits while more entries than allowed wait for their checkpoint.
