@@ -4,15 +4,10 @@ SHELL := /bin/sh
 CARGO ?= cargo
 export LINEPROOF_BUILD ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null)
 
-# A library of the user's wins; else the pinned one from the package index is fetched once into .cache/.
-ORT_FETCHED := $(CURDIR)/.cache/onnxruntime/libonnxruntime.so
-ifdef ORT_DYLIB_PATH
-ORT := $(ORT_DYLIB_PATH)
-else
-ORT := $(ORT_FETCHED)
-endif
+# The path of ONNX Runtime's library: the user's ORT_DYLIB_PATH wins, else the pinned one is fetched once into .cache/.
+ORT = $(shell scripts/fetch-onnxruntime.sh)
 
-.PHONY: help demo test check lint unit verifier real bench onnxruntime clean
+.PHONY: help demo test check lint unit verifier real bench faults onnxruntime clean
 
 help: ## Show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -39,8 +34,12 @@ real: onnxruntime ## Real parts through the running service; writes docs/accurac
 	$(CARGO) build --release --locked
 	ORT_DYLIB_PATH="$(ORT)" scripts/real.sh
 
-bench: onnxruntime ## The numbers of docs/performance.md
-	ORT_DYLIB_PATH="$(ORT)" $(CARGO) bench --locked
+bench: ## The numbers of docs/performance.md, some 20 minutes on a quiet machine
+	scripts/bench.sh
+
+faults: onnxruntime ## A hundred kills under load, docs/reliability.md
+	ORT_DYLIB_PATH="$(ORT)" LINEPROOF_KILLS=$${LINEPROOF_KILLS:-100} \
+		$(CARGO) test --release --locked --test it kill_minus_nine -- --nocapture
 
 onnxruntime: ## Fetch ONNX Runtime by package name and pinned hash
 	@scripts/fetch-onnxruntime.sh

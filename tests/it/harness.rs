@@ -27,7 +27,7 @@ pub struct Plant {
 
 /// The service's process, killed when dropped.
 pub struct Service {
-    child: Child,
+    pub child: Child,
     pub address: String,
     /// Everything the service says on standard error, once it has ended.
     log: Option<std::thread::JoinHandle<String>>,
