@@ -49,14 +49,23 @@ pub fn check(decision: &Decision) -> Result<(), Contradiction> {
     for reason in &decision.reasons {
         check_reason(decision, reason, exceeds)?;
     }
-    // Failed quality bounds and unsure classifications send any part to a person, and must say so.
-    let sent_to_a_person = decision.verdict == Verdict::NotDecidable
-        && decision.reasons.iter().any(|reason| threshold_reason(reason).is_none());
+    // Failed quality bounds and unsure classifications send any part to a person.
+    if decision.reasons.iter().any(|reason| sends_to_a_person(reason)) {
+        expected = Verdict::NotDecidable;
+    }
+    // So may reasons of a later release; nothing unknown ever makes a part OK or NOT_OK.
+    let unknown = |reason: &String| threshold_reason(reason).is_none() && !sends_to_a_person(reason);
+    let sent_to_a_person = decision.verdict == Verdict::NotDecidable && decision.reasons.iter().any(unknown);
     if decision.verdict == expected || sent_to_a_person {
         Ok(())
     } else {
         Err(Contradiction::Verdict { expected, found: decision.verdict })
     }
+}
+
+/// A reason of this release that sends a part to a person whatever its scores say.
+fn sends_to_a_person(reason: &str) -> bool {
+    reason.starts_with("quality:") || reason == "top_score_min"
 }
 
 fn verdict_of(score: Score, review: Score, reject: Score, exceeds: fn(Score, Score) -> bool) -> Verdict {
@@ -112,6 +121,8 @@ mod tests {
             ..decision(1)
         };
         assert_eq!(check(&quality), Ok(()));
+        let in_spite = Decision { verdict: Verdict::NotOk, ..quality };
+        assert!(matches!(check(&in_spite), Err(Contradiction::Verdict { expected: Verdict::NotDecidable, .. })));
     }
 
     #[test]

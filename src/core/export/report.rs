@@ -535,19 +535,26 @@ impl Words {
         }
     }
 
-    /// What was found, or why a person decides.
+    /// What was found, the deciding label first, or why a person decides.
     fn found(self, row: &PartRow) -> String {
-        // What the label says already need not be said again.
-        let told = |reason: &&String| {
-            !row.label
-                .as_ref()
-                .is_some_and(|label| **reason == format!("reject:{label}") || **reason == format!("review:{label}"))
-        };
-        let by_score = row.reasons.iter().any(|reason| !told(&reason));
-        let label = row.label.as_ref().filter(|_| by_score);
-        let others = row.reasons.iter().filter(told);
-        let found: Vec<&str> = label.into_iter().chain(others).map(String::as_str).collect();
+        let mut reasons: Vec<&str> = row.reasons.iter().map(String::as_str).collect();
+        let is_deciding = |reason: &str| reason.split_once(':').map(|(_, label)| label) == row.label.as_deref();
+        reasons.sort_by_key(|reason| !is_deciding(reason));
+        let found: Vec<&str> = reasons.into_iter().map(|reason| self.reason(reason)).collect();
         found.join(", ")
+    }
+
+    /// A reason code in words; a label speaks for itself.
+    fn reason(self, code: &str) -> &str {
+        match code.split_once(':') {
+            Some(("reject" | "review", label)) => label,
+            Some(("quality", "mean_min")) => self.t("image too dark", "Bild zu dunkel"),
+            Some(("quality", "mean_max")) => self.t("image too bright", "Bild zu hell"),
+            Some(("quality", "saturated_share_max")) => self.t("image overexposed", "Bild überbelichtet"),
+            Some(("quality", "focus_min")) => self.t("image not sharp", "Bild unscharf"),
+            None if code == "top_score_min" => self.t("model unsure", "Modell unsicher"),
+            _ => code,
+        }
     }
 
     fn bar(self, score: Score, review: Score, reject: Score) -> ScoreBar {

@@ -350,3 +350,17 @@ fn the_golden_export_still_verifies_and_is_still_written_the_same() {
     }
     assert!(golden == bytes, "the same selection gives other bytes than when the golden export was written");
 }
+
+#[test]
+fn the_same_selection_gives_the_same_bytes() {
+    let plant = Plant::new(300);
+    let (first, report) = plant.export(&Selection::default()).unwrap();
+    let (second, _) = plant.export(&Selection::default()).unwrap();
+    assert!(first == second);
+    assert_eq!(report.bytes, first.len() as u64);
+    assert_eq!((report.counts.decisions, report.counts.gaps, report.counts.gap_frames), (300, 3, 9));
+    assert_eq!(report.counts.openings, 600);
+    if let Ok(path) = std::env::var("LINEPROOF_SAMPLE_EXPORT") {
+        std::fs::write(path, first).unwrap();
+    }
+}

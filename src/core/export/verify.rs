@@ -144,6 +144,7 @@ pub enum Problem {
     MissingTile { path: String },
     Tile { path: String, error: TileError },
     TileDiffers { path: String },
+    EntryDiffers { index: u64, tile: String },
     EmptyLog,
 }
 
@@ -185,6 +186,7 @@ impl Problem {
             Self::MissingTile { .. } => "tile_missing",
             Self::Tile { .. } => "tile",
             Self::TileDiffers { .. } => "tile_differs",
+            Self::EntryDiffers { .. } => "entry_differs",
             Self::EmptyLog => "empty_log",
         }
     }

@@ -22,8 +22,8 @@ fn number(value: u64) -> String {
     out
 }
 
-fn plural(count: usize, one: &str, many: &str) -> String {
-    format!("{count} {}", if count == 1 { one } else { many })
+fn plural(count: u64, one: &str, many: &str) -> String {
+    format!("{} {}", number(count), if count == 1 { one } else { many })
 }
 
 /// One line that says what a step found right.
@@ -66,10 +66,10 @@ fn step_en(step: &Step) -> String {
             number(*size)
         ),
         Step::Entries { decisions, gaps, gap_frames, other } => format!(
-            "Entries: {} decisions, {} gaps for {} frames, {} others, all well-formed",
-            number(*decisions),
-            number(*gaps),
-            number(*gap_frames),
+            "Entries: {}, {} for {}, {} of other kinds, all well-formed",
+            plural(*decisions, "decision", "decisions"),
+            plural(*gaps, "gap", "gaps"),
+            plural(*gap_frames, "frame", "frames"),
             number(*other)
         ),
         Step::Decisions { ok, not_ok, not_decidable, .. } => format!(
@@ -84,8 +84,8 @@ fn step_en(step: &Step) -> String {
         }
         Step::Texts { recipes, calibrations, absent } => {
             let missing = if *absent == 0 { String::new() } else { format!("; {absent} named but not enclosed") };
-            let recipes = plural(*recipes, "recipe", "recipes");
-            let calibrations = plural(*calibrations, "calibration", "calibrations");
+            let recipes = plural(*recipes as u64, "recipe", "recipes");
+            let calibrations = plural(*calibrations as u64, "calibration", "calibrations");
             format!("Texts: {recipes}, {calibrations}, with the digests that entries name{missing}")
         }
         Step::Thresholds { decisions } => format!(
@@ -142,10 +142,10 @@ fn step_de(step: &Step) -> String {
             number(*size)
         ),
         Step::Entries { decisions, gaps, gap_frames, other } => format!(
-            "Einträge: {} Entscheidungen, {} Lücken mit {} Bildern, {} weitere, alle wohlgeformt",
-            number(*decisions),
-            number(*gaps),
-            number(*gap_frames),
+            "Einträge: {}, {} mit {}, {} anderer Art, alle wohlgeformt",
+            plural(*decisions, "Entscheidung", "Entscheidungen"),
+            plural(*gaps, "Lücke", "Lücken"),
+            plural(*gap_frames, "Bild", "Bildern"),
             number(*other)
         ),
         Step::Decisions { ok, not_ok, not_decidable, .. } => format!(
@@ -161,8 +161,8 @@ fn step_de(step: &Step) -> String {
         Step::Texts { recipes, calibrations, absent } => {
             let missing =
                 if *absent == 0 { String::new() } else { format!("; {absent} genannt, aber nicht beigelegt") };
-            let recipes = plural(*recipes, "Rezept", "Rezepte");
-            let calibrations = plural(*calibrations, "Kalibrierung", "Kalibrierungen");
+            let recipes = plural(*recipes as u64, "Rezept", "Rezepte");
+            let calibrations = plural(*calibrations as u64, "Kalibrierung", "Kalibrierungen");
             format!("Texte: {recipes}, {calibrations}, mit den in Einträgen genannten Digests{missing}")
         }
         Step::Thresholds { decisions } => format!(
@@ -245,6 +245,9 @@ fn wrong_en(problem: &Problem) -> String {
         Problem::MissingTile { path } => format!("{path} is missing"),
         Problem::Tile { path, error } => format!("{path}: {error}"),
         Problem::TileDiffers { path } => format!("{path} does not hold the hashes of the entries below it"),
+        Problem::EntryDiffers { index, tile } => {
+            format!("entry {index} is not the one whose hash {tile} holds: one of the two was changed")
+        }
         Problem::EmptyLog => "the log has no entries yet".into(),
     }
 }
@@ -304,6 +307,9 @@ fn wrong_de(problem: &Problem) -> String {
         Problem::MissingTile { path } => format!("{path} fehlt"),
         Problem::Tile { path, error } => format!("{path}: {error}"),
         Problem::TileDiffers { path } => format!("{path} enthält nicht die Hashes der Einträge darunter"),
+        Problem::EntryDiffers { index, tile } => {
+            format!("Eintrag {index} ist nicht der, dessen Hash in {tile} steht: Eins von beiden wurde geändert")
+        }
         Problem::EmptyLog => "das Protokoll hat noch keine Einträge".into(),
     }
 }
@@ -389,6 +395,7 @@ pub fn meaning(problem: &Problem, lang: Lang) -> &'static str {
         Problem::MissingTile { .. }
         | Problem::Tile { .. }
         | Problem::TileDiffers { .. }
+        | Problem::EntryDiffers { .. }
         | Problem::Unreadable { .. } => (
             "Data is damaged, missing or was changed. Compare with a copy or backup; `lineproof fsck` tells more on the plant's own machine.",
             "Daten sind beschädigt, fehlen oder wurden geändert. Mit einer Kopie oder Sicherung vergleichen; auf dem Rechner des Werks sagt `lineproof fsck` mehr.",

@@ -21,7 +21,8 @@ use crate::{
 /// Bytes of a full bundle: 256 entries with their lengths.
 const BUNDLE_BYTES_MAX: u64 = 256 * (ENTRY_BYTES_MAX as u64 + 2);
 /// Bytes of a full tile: 256 hashes.
-const TILE_BYTES: u64 = 256 * 32;
+const TILE_BYTES: u64 = 256 * HASH_BYTES as u64;
+const HASH_BYTES: usize = 32;
 /// Bundles whose hashes are kept at a time, so that any log fits in memory.
 const CHUNK_BUNDLES: usize = 256;
 
@@ -160,10 +161,17 @@ fn check_tiles(files: &dyn LogFiles, tiles: &[(Tile, Vec<Sha256Digest>)]) -> Res
         .map(|(tile, hashes)| {
             let (bytes, _) = read_tile(files, *tile, TILE_BYTES)?;
             let expected = tiles::encode_hash_tile(hashes);
-            if bytes.get(..expected.len()) == Some(&expected[..]) && bytes.len() % 32 == 0 {
-                Ok(())
-            } else {
-                Err(Problem::TileDiffers { path: tile.path() })
+            if bytes.get(..expected.len()) == Some(&expected[..]) && bytes.len() % HASH_BYTES == 0 {
+                return Ok(());
+            }
+            let same = bytes.chunks(HASH_BYTES).zip(expected.chunks(HASH_BYTES)).take_while(|(a, b)| a == b).count();
+            let path = tile.path();
+            match tile.kind {
+                // Above a leaf hash there is one entry, which can be named.
+                TileKind::Hashes(0) if same < hashes.len() && bytes.len() >= expected.len() => {
+                    Err(Problem::EntryDiffers { index: tile.index * 256 + same as u64, tile: path })
+                }
+                _ => Err(Problem::TileDiffers { path }),
             }
         })
         .collect();
