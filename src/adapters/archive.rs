@@ -158,20 +158,24 @@ impl PackArchive {
 
     /// Makes the next pack of a shelf, with its key in its header.
     fn create_pack(&self, shelf: &Shelf, state: &mut ShelfState) -> Result<OpenPack, ArchiveError> {
-        let number = state.next_number;
-        let path = shelf.folder.join(pack_name(number));
-        if number > PACK_NUMBER_MAX {
-            return Err(io_error(&path, io::Error::other("pack numbers have eight digits")));
-        }
-        // Never used again, whatever happens to this one.
-        state.next_number += 1;
-        let create = || {
-            let (key, header) = PackKey::create(&*self.sealer, &shelf.class, &shelf.day, number);
-            let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
-            file.write_all_at(&header, 0)?;
-            Ok(Pack { number, file: Arc::new(file), key })
+        let (number, path, file) = loop {
+            // Never used again, whatever becomes of this one.
+            let number = state.next_number;
+            state.next_number += 1;
+            let path = shelf.folder.join(pack_name(number));
+            if number > PACK_NUMBER_MAX {
+                return Err(io_error(&path, io::Error::other("pack numbers have eight digits")));
+            }
+            match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
+                Ok(file) => break (number, path, file),
+                // A shelf that was closed at midnight may still have had a write under way.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(io_error(&path, error)),
+            }
         };
-        let pack = create().map_err(|error| io_error(&path, error))?;
+        let (key, header) = PackKey::create(&*self.sealer, &shelf.class, &shelf.day, number);
+        file.write_all_at(&header, 0).map_err(|error| io_error(&path, error))?;
+        let pack = Pack { number, file: Arc::new(file), key };
         self.note_written(&pack.file, Some(&shelf.folder));
         Ok(OpenPack { pack: Arc::new(pack), end: PACK_HEADER_BYTES as u64 })
     }

@@ -133,6 +133,18 @@ fn a_straggler_of_yesterday_is_filed_under_yesterday() {
 }
 
 #[test]
+fn a_pack_somebody_else_made_is_left_alone() {
+    let plant = Plant::new();
+    let archive = plant.open();
+    put(&archive, &image(1, 100));
+    let other = plant.open();
+    assert_eq!(put(&other, &image(2, 100)).pack, 1);
+    let shelf = archive.shelf(&class("not_ok"), &noon().day()).unwrap();
+    lock(&shelf.state).open = None;
+    assert_eq!(put(&archive, &image(3, 100)).pack, 2);
+}
+
+#[test]
 fn packs_roll_over_before_they_grow_too_long() {
     let plant = Plant::new();
     let mut archive = plant.open();
