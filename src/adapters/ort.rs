@@ -271,7 +271,11 @@ fn float_dims(outlet: &Outlet) -> Result<&[i64], String> {
 /// Where the library lies.
 fn locate(configured: Option<&Path>) -> Result<PathBuf, InferenceError> {
     let named = std::env::var_os(LIBRARY_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from);
-    if let Some(path) = named.as_deref().or(configured) {
+    locate_named(named.as_deref().or(configured))
+}
+
+fn locate_named(named: Option<&Path>) -> Result<PathBuf, InferenceError> {
+    if let Some(path) = named {
         let refused = |error: std::io::Error| InferenceError::Library {
             path: path.display().to_string(),
             reason: error.to_string(),

@@ -215,7 +215,7 @@ fn an_endless_model_is_broken_off_and_the_session_goes_on() {
 
 #[test]
 fn a_missing_or_foreign_library_says_what_to_do() {
-    let missing = locate(Some(Path::new("/nowhere/libonnxruntime.so"))).unwrap_err().to_string();
+    let missing = locate_named(Some(Path::new("/nowhere/libonnxruntime.so"))).unwrap_err().to_string();
     assert!(missing.contains("make onnxruntime"), "{missing}");
     let foreign = OrtRuntime::start(std::env::current_exe().unwrap()).err().unwrap().to_string();
     assert!(foreign.contains("cannot be used as ONNX Runtime"), "{foreign}");
