@@ -98,7 +98,7 @@ impl Server {
     /// What keeps the service from starting. Damage in the log does not: it is then read-only.
     pub fn open(config: Config, data_dir: &Path, role: Role) -> anyhow::Result<Self> {
         let keys = Keys::open(&data_dir.join("keys"))?;
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let clock = Arc::new(SystemClock::new());
         let archive: Arc<dyn ImageArchive> = Arc::new(PackArchive::open(data_dir.join("images"), keys.image_sealer())?);
         let index = open_index(&data_dir.join("index"), &keys)?;
         let log_stopped = CancellationToken::new();
@@ -131,6 +131,11 @@ impl Server {
             // A damaged log is served for reading; what of it is not indexed is not found by searches.
             tracing::error!(%error, "the log is not fully indexed");
         }
+        // A clock that was set back while the service was down is seen, too (G15).
+        if let Some(last) = index.last_time() {
+            clock.not_before(last);
+        }
+        let clock: Arc<dyn Clock> = clock;
 
         let texts = TextStore::new(data_dir.join("texts"));
         let inspect = match role {
