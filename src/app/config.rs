@@ -93,8 +93,6 @@ pub struct Inspect {
     pub frame_bytes_max: usize,
     /// How long an answer is of use when the client does not say.
     pub useful_for_ms: u64,
-    /// Concurrent connections; more are closed at once.
-    pub connections_max: usize,
 }
 
 impl Default for Inspect {
@@ -106,7 +104,6 @@ impl Default for Inspect {
             stream_frames_max: 32,
             frame_bytes_max: 32 << 20,
             useful_for_ms: 10_000,
-            connections_max: 256,
         }
     }
 }
@@ -225,7 +222,6 @@ impl Config {
         require((1..=4096).contains(&inspect.stream_frames_max), "inspect.stream_frames_max", "1 to 4096")?;
         require((1024..=1 << 30).contains(&inspect.frame_bytes_max), "inspect.frame_bytes_max", "1024 bytes to 1 GiB")?;
         require((1..=3_600_000).contains(&inspect.useful_for_ms), "inspect.useful_for_ms", "1 ms to one hour")?;
-        require((1..=65_536).contains(&inspect.connections_max), "inspect.connections_max", "1 to 65536")?;
         require((0.0..=1.0).contains(&self.archive.ok_share), "archive.ok_share", "a share between 0 and 1")?;
         let mut products = std::collections::HashSet::new();
         for product in &self.products {
@@ -283,7 +279,6 @@ queue_frames_per_line = 64              # more waiting frames of one line are re
 stream_frames_max = 32                  # frames of one stream under way
 frame_bytes_max = 33554432              # longest frame in bytes
 useful_for_ms = 10000                   # a frame still waiting after this is not inferred, if the client sets no deadline
-connections_max = 256
 
 [archive]                               # which images are kept, sealed
 not_ok = true

@@ -156,7 +156,7 @@ struct LineArgs {
     line: LineId,
     #[arg(long, env = "LINEPROOF_STATION", default_value = "station-1")]
     station: StationId,
-    #[arg(long, env = "LINEPROOF_CAMERA", default_value = "camera-1")]
+    #[arg(long, env = "LINEPROOF_CAMERA", default_value = "cam-1")]
     camera: CameraId,
     /// Type of the parts.
     #[arg(long, env = "LINEPROOF_PRODUCT", default_value = "demo-part")]
