@@ -325,10 +325,23 @@ fn cpu_features() -> String {
         ($detected:ident: $($feature:tt),+) => { $(if std::arch::$detected!($feature) { found.push($feature); })+ };
     }
     #[cfg(target_arch = "x86_64")]
-    note!(is_x86_feature_detected: "avx", "avx2", "avx512bw", "avx512dq", "avx512f", "avx512vl", "avx512vnni", "avxvnni", "f16c", "fma", "sse4.1");
+    {
+        macro_rules! all {
+            ($($feature:tt),+) => { true $(&& std::arch::is_x86_feature_detected!($feature))+ };
+        }
+        let v2 = all!("cmpxchg16b", "popcnt", "sse3", "sse4.1", "sse4.2", "ssse3");
+        let v3 = v2 && all!("avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "lzcnt", "movbe");
+        let v4 = v3 && all!("avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl");
+        found.push(match (v2, v3, v4) {
+            (.., true) => "x86-64-v4",
+            (_, true, _) => "x86-64-v3",
+            (true, ..) => "x86-64-v2",
+            _ => "x86-64",
+        });
+        note!(is_x86_feature_detected: "avx512bf16", "avx512fp16", "avx512vnni", "avxvnni");
+    }
     #[cfg(target_arch = "aarch64")]
     note!(is_aarch64_feature_detected: "bf16", "dotprod", "fp16", "i8mm", "neon", "sve");
-    found.sort_unstable();
     found.join(",")
 }
 

@@ -1,15 +1,20 @@
-//! How commands reach the service: over the network if it runs, else in this process on the same data directory.
+//! How commands reach the service: through the operator's socket if it runs, else in this process on the same data
+//! directory.
 
-use std::{path::Path, sync::Mutex};
+use std::{io, path::Path, sync::Mutex};
 
 use anyhow::Context as _;
-use tokio::task::JoinHandle;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    task::JoinHandle,
+};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint, Uri};
 
 use super::{
     config::Config,
     server::{Role, Server},
+    socket,
 };
 use crate::edge::pb::{audit_service_client::AuditServiceClient, history_service_client::HistoryServiceClient};
 
@@ -26,29 +31,22 @@ pub struct Office {
 }
 
 impl Office {
-    /// Reaches the service that listens at the configured address, or opens the data directory in this process.
+    /// Reaches the service that runs on the data directory, or opens it in this process.
     ///
     /// # Errors
     /// When neither works.
     pub async fn of(data_dir: &Path) -> anyhow::Result<Self> {
         let config = Config::load(data_dir)?;
-        if let Some(channel) = running(&config).await? {
-            return Ok(Self { channel, own: None });
+        let running = socket::connect(data_dir).await;
+        let running = running.with_context(|| format!("asking the service that runs on {}", data_dir.display()))?;
+        if let Some(stream) = running {
+            return Ok(Self { channel: channel(stream).await?, own: None });
         }
         let (client, service) = tokio::io::duplex(PIPE_BYTES);
         let stopper = CancellationToken::new();
         let server = Server::open(config, data_dir, Role::Office)?;
         let serving = tokio::spawn(server.serve_in_process(service, stopper.clone()));
-        let client = Mutex::new(Some(client));
-        let connector = tower::service_fn(move |_: Uri| {
-            let stream = client.lock().ok().and_then(|mut client| client.take());
-            async move {
-                let stream = stream.ok_or_else(|| std::io::Error::other("the service in this process has ended"))?;
-                Ok::<_, std::io::Error>(hyper_util::rt::TokioIo::new(stream))
-            }
-        });
-        let channel = Endpoint::from_static("http://in-process.invalid").connect_with_connector(connector).await?;
-        Ok(Self { channel, own: Some((stopper, serving)) })
+        Ok(Self { channel: channel(client).await?, own: Some((stopper, serving)) })
     }
 
     #[must_use]
@@ -73,20 +71,18 @@ impl Office {
     }
 }
 
-/// A channel to the service if one listens at the configured address.
-async fn running(config: &Config) -> anyhow::Result<Option<Channel>> {
-    let address = config.listen.address;
-    if config.listen.tls.is_none() {
-        let endpoint = Endpoint::from_shared(format!("http://{address}"))?;
-        return Ok(endpoint.connect().await.ok());
-    }
-    // A service with TLS is reached with certificates of its clients, which commands on the server do not have.
-    match tokio::net::TcpStream::connect(address).await {
-        Ok(_) => anyhow::bail!(
-            "the service runs at {address} with TLS; commands on its data directory work while it is stopped, or use a gRPC client with a certificate"
-        ),
-        Err(_) => Ok(None),
-    }
+/// A channel over one connection, which is not made again when it ends.
+async fn channel(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> anyhow::Result<Channel> {
+    let stream = Mutex::new(Some(stream));
+    let connector = tower::service_fn(move |_: Uri| {
+        let stream = stream.lock().ok().and_then(|mut stream| stream.take());
+        async move {
+            let stream = stream.ok_or_else(|| io::Error::other("the service has ended"))?;
+            Ok::<_, io::Error>(hyper_util::rt::TokioIo::new(stream))
+        }
+    });
+    // The name is for the protocol's headers only.
+    Ok(Endpoint::from_static("http://office.invalid").connect_with_connector(connector).await?)
 }
 
 /// Runs `work` against the office side of a data directory and closes what was opened.

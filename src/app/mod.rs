@@ -27,3 +27,5 @@ pub mod reindex;
 pub mod search;
 #[cfg(feature = "server")]
 pub mod server;
+#[cfg(feature = "server")]
+pub mod socket;

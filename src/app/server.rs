@@ -13,11 +13,18 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use tokio::net::TcpListener;
+use tokio::{
+    net::{TcpListener, UnixListener},
+    task::JoinHandle,
+};
+use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Certificate, Identity, ServerTlsConfig, server::TcpIncoming};
 
-use super::config::{Config, Tls};
+use super::{
+    config::{Config, Tls},
+    socket,
+};
 use crate::adapters::ort::OrtRuntime;
 use crate::{
     adapters::{
@@ -69,9 +76,13 @@ const STREAMS_PER_CONNECTION_MAX: u32 = 1024;
 /// Longest header list in bytes.
 const HEADER_BYTES_MAX: u32 = 16 << 10;
 
+type HistoryServer = pb::history_service_server::HistoryServiceServer<HistoryEdge>;
+type AuditServer = pb::audit_service_server::AuditServiceServer<AuditEdge>;
+
 /// Everything below the edge, running.
 pub struct Server {
     config: Config,
+    data_dir: PathBuf,
     inspect: Option<Inspect>,
     history: Arc<HistoryService>,
     audit: Arc<AuditService>,
@@ -159,10 +170,11 @@ impl Server {
         };
         let history = Arc::new(HistoryService::new(reader.clone(), index.clone()));
         let audit = Arc::new(AuditService { reader, writer, index, texts: Arc::new(texts), signer, clock });
-        Ok(Self { config, inspect, history, audit, log, indexer: indexer.spawn(), log_stopped })
+        let (data_dir, indexer) = (data_dir.to_owned(), indexer.spawn());
+        Ok(Self { config, data_dir, inspect, history, audit, log, indexer, log_stopped })
     }
 
-    /// Serves `listener` until `stopper` fires, then drains and closes everything.
+    /// Serves `listener` and the operator's socket until `stopper` fires, then drains and closes everything.
     ///
     /// # Errors
     /// When the listener fails, or the log stopped after a failed write.
@@ -170,7 +182,14 @@ impl Server {
         let tls = self.config.listen.tls.as_ref().map(tls_config).transpose()?;
         // Nagle would hold back the last packet of every large frame for 40 ms.
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-        self.run(incoming, tls, stopper).await
+        let office = match socket::listen(&self.data_dir) {
+            Ok(listener) => Some(self.serve_office(listener, stopper.clone())),
+            Err(error) => {
+                tracing::warn!(%error, "no operator's socket: commands on this data directory work while it is stopped");
+                None
+            }
+        };
+        self.run(incoming, tls, office, stopper).await
     }
 
     /// Serves connections that are made in this process.
@@ -184,13 +203,36 @@ impl Server {
     ) -> anyhow::Result<()> {
         let incoming = tokio_stream::once(Ok::<_, std::io::Error>(connection));
         let incoming = tokio_stream::StreamExt::chain(incoming, tokio_stream::pending());
-        self.run(incoming, None, stopper).await
+        self.run(incoming, None, None, stopper).await
+    }
+
+    /// Serves the operator's socket on a task of its own.
+    fn serve_office(&self, listener: UnixListener, stopper: CancellationToken) -> JoinHandle<()> {
+        let (history, audit) = self.office();
+        let router = tonic::transport::Server::builder().add_service(history).add_service(audit);
+        let incoming = UnixListenerStream::new(listener);
+        tokio::spawn(async move {
+            if let Err(error) = router.serve_with_incoming_shutdown(incoming, stopper.cancelled_owned()).await {
+                tracing::error!(%error, "the operator's socket failed; commands on this data directory find no service");
+            }
+        })
+    }
+
+    /// The services that take no frames.
+    fn office(&self) -> (HistoryServer, AuditServer) {
+        let history = HistoryServer::new(HistoryEdge::new(self.history.clone()));
+        let audit = AuditServer::new(AuditEdge::new(self.audit.clone()));
+        (
+            history.max_decoding_message_size(SMALL_REQUEST_BYTES_MAX),
+            audit.max_decoding_message_size(SMALL_REQUEST_BYTES_MAX),
+        )
     }
 
     async fn run<C, E>(
         self,
         incoming: impl tokio_stream::Stream<Item = Result<C, E>>,
         tls: Option<ServerTlsConfig>,
+        office: Option<JoinHandle<()>>,
         stopper: CancellationToken,
     ) -> anyhow::Result<()>
     where
@@ -203,13 +245,9 @@ impl Server {
             .register_encoded_file_descriptor_set(pb::DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
             .build_v1()?;
-        let history = pb::history_service_server::HistoryServiceServer::new(HistoryEdge::new(self.history.clone()))
-            .max_decoding_message_size(SMALL_REQUEST_BYTES_MAX);
-        let audit = AuditEdge::new(self.audit.clone());
-        let audit =
-            pb::audit_service_server::AuditServiceServer::new(audit).max_decoding_message_size(SMALL_REQUEST_BYTES_MAX);
-        health.set_serving::<pb::history_service_server::HistoryServiceServer<HistoryEdge>>().await;
-        health.set_serving::<pb::audit_service_server::AuditServiceServer<AuditEdge>>().await;
+        let (history, audit) = self.office();
+        health.set_serving::<HistoryServer>().await;
+        health.set_serving::<AuditServer>().await;
         let inspection = match &self.inspect {
             None => None,
             Some(inspect) => {
@@ -248,13 +286,21 @@ impl Server {
                 }
             }
         };
-        let served = router.serve_with_incoming_shutdown(incoming, stop);
+        let served = async {
+            let served = router.serve_with_incoming_shutdown(incoming, stop).await;
+            // The socket drains, too: a command that is being answered gets the rest.
+            if let Some(office) = office {
+                stopper.cancel();
+                office.await.context("the operator's socket")?;
+            }
+            served.context("the gRPC server failed")
+        };
         let drained_late = async {
             stopper.cancelled().await;
             tokio::time::sleep(DRAIN_MAX).await;
         };
         tokio::select! {
-            served = served => served.context("the gRPC server failed")?,
+            served = served => served?,
             () = drained_late => tracing::warn!(seconds = DRAIN_MAX.as_secs(), "open calls were cut after the drain time"),
         }
         let log_failed = self.log_stopped.is_cancelled();

@@ -25,7 +25,9 @@ pub(super) fn read(path: &Path, bytes_max: usize) -> Result<Option<Vec<u8>>, Rea
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(at(path)(error)),
     };
-    let mut bytes = Vec::new();
+    // Room for the whole file at once: growing would copy a bundle several times.
+    let length = file.metadata().map_err(at(path))?.len();
+    let mut bytes = Vec::with_capacity(usize::try_from(length).map_or(bytes_max, |length| length.min(bytes_max)) + 1);
     file.take(bytes_max as u64 + 1).read_to_end(&mut bytes).map_err(at(path))?;
     if bytes.len() > bytes_max {
         return Err(damaged(path, format_args!("it has more than {bytes_max} bytes")));

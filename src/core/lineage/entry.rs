@@ -13,8 +13,8 @@ use crate::types::{
 pub const ENTRY_BYTES_MAX: usize = 8 * 1024;
 /// Largest counter, because integers above 2^53 - 1 change their value in JavaScript and other JSON readers.
 pub const COUNTER_MAX: u64 = (1 << 53) - 1;
-/// The version every entry written by this release carries in `v`.
-pub const ENTRY_VERSION: u32 = 1;
+/// The version every entry written by this release carries in `v`. Version 1 repeats thresholds for every label.
+pub const ENTRY_VERSION: u32 = 2;
 
 /// One entry of the log, by its `kind`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +40,8 @@ pub enum EntryError {
     Json(#[from] serde_json::Error),
     #[error("entry version {found} is newer than this release reads ({ENTRY_VERSION}); use a newer lineproof")]
     Newer { found: u32 },
+    #[error("an entry of version 1 has no {0}; that came with version 2")]
+    Later(&'static str),
 }
 
 // Every struct below lists its fields in alphabetical order, because serde writes them in that order and
@@ -193,7 +195,7 @@ pub struct RecipeRecord {
 pub struct RuntimeRecord {
     /// Frames in the batch this one was inferred with.
     pub batch: u32,
-    /// CPU features that choose kernels, such as `avx2,avx512f,fma`.
+    /// CPU features that choose kernels: the x86-64 level and what goes beyond it, such as `x86-64-v4,avx512vnni`.
     pub cpu: String,
     /// Graph optimisation level.
     pub optimisation: String,
@@ -205,8 +207,9 @@ pub struct RuntimeRecord {
     pub version: String,
 }
 
+/// Scores and thresholds. In the entry's bytes, thresholds that several labels share stand once.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(from = "ScoresWire", into = "ScoresWire")]
 pub struct ScoresRecord {
     /// `>=` or `>`.
     pub comparator: String,
@@ -216,16 +219,106 @@ pub struct ScoresRecord {
 }
 
 /// The score of one label and the thresholds it was held against.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LabelRecord {
     pub label: String,
     /// Absent for a label that is no defect.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub reject: Option<Score>,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub review: Option<Score>,
     pub score: Score,
+}
+
+impl LabelRecord {
+    fn thresholds(&self) -> Option<(Score, Score)> {
+        self.reject.zip(self.review)
+    }
+}
+
+/// [`ScoresRecord`] as bytes.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ScoresWire {
+    comparator: String,
+    decision: Score,
+    labels: Vec<LabelWire>,
+    /// What holds for every label that names neither thresholds nor `"defect":false`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    reject: Option<Score>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    review: Option<Score>,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LabelWire {
+    /// `false`, or left out.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    defect: Option<False>,
+    label: String,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    reject: Option<Score>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    review: Option<Score>,
+    score: Score,
+}
+
+/// The constant `false`.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+#[serde(try_from = "bool", into = "bool")]
+struct False;
+
+impl TryFrom<bool> for False {
+    type Error = &'static str;
+
+    fn try_from(value: bool) -> Result<Self, Self::Error> {
+        if value { Err("`defect` is false or left out") } else { Ok(Self) }
+    }
+}
+
+impl From<False> for bool {
+    fn from(False: False) -> Self {
+        false
+    }
+}
+
+impl From<ScoresWire> for ScoresRecord {
+    fn from(wire: ScoresWire) -> Self {
+        let ScoresWire { comparator, decision, labels, reject, review } = wire;
+        let label = |label: LabelWire| {
+            let is_plain = label.reject.is_none() && label.review.is_none() && label.defect.is_none();
+            let (reject, review) = if is_plain { (reject, review) } else { (label.reject, label.review) };
+            LabelRecord { label: label.label, reject, review, score: label.score }
+        };
+        Self { comparator, decision, labels: labels.into_iter().map(label).collect() }
+    }
+}
+
+impl From<ScoresRecord> for ScoresWire {
+    fn from(record: ScoresRecord) -> Self {
+        // The pair that most labels have, the first of those that tie; one label alone shares with nobody.
+        let sharing = |pair| record.labels.iter().filter(|label| label.thresholds() == Some(pair)).count();
+        let pairs = record.labels.iter().filter_map(LabelRecord::thresholds);
+        let shared = pairs.rev().max_by_key(|pair| sharing(*pair)).filter(|pair| sharing(*pair) > 1);
+        let label = |label: &LabelRecord| {
+            let is_shared = shared.is_some() && label.thresholds() == shared;
+            let is_good = shared.is_some() && label.reject.is_none() && label.review.is_none();
+            let own = |score: Option<Score>| score.filter(|_| !is_shared);
+            LabelWire {
+                defect: is_good.then_some(False),
+                label: label.label.clone(),
+                reject: own(label.reject),
+                review: own(label.review),
+                score: label.score,
+            }
+        };
+        Self {
+            labels: record.labels.iter().map(label).collect(),
+            reject: shared.map(|(reject, _)| reject),
+            review: shared.map(|(_, review)| review),
+            comparator: record.comparator,
+            decision: record.decision,
+        }
+    }
 }
 
 /// Frames for which there is no decision.
@@ -396,7 +489,12 @@ impl Entry {
             return Err(EntryError::Newer { found: head.v });
         }
         Ok(match head.kind.as_str() {
-            "decision" => Self::Decision(serde_json::from_slice(bytes)?),
+            "decision" => {
+                if head.v == 1 {
+                    refuse_version_2(bytes)?;
+                }
+                Self::Decision(serde_json::from_slice(bytes)?)
+            }
             "gap" => Self::Gap(serde_json::from_slice(bytes)?),
             "recipe" => Self::Recipe(serde_json::from_slice(bytes)?),
             "access" => Self::Access(serde_json::from_slice(bytes)?),
@@ -445,6 +543,22 @@ impl Entry {
             }
         }
     }
+}
+
+/// Decisions of version 1 have the thresholds of every label beside its score, and nothing shared.
+fn refuse_version_2(bytes: &[u8]) -> Result<(), EntryError> {
+    #[derive(Deserialize)]
+    struct Body {
+        scores: ScoresWire,
+    }
+    let Body { scores } = serde_json::from_slice(bytes)?;
+    if scores.reject.is_some() || scores.review.is_some() {
+        return Err(EntryError::Later("shared thresholds"));
+    }
+    if scores.labels.iter().any(|label| label.defect.is_some()) {
+        return Err(EntryError::Later("`defect`"));
+    }
+    Ok(())
 }
 
 fn bounded(bytes: Vec<u8>) -> Result<Vec<u8>, EntryError> {
@@ -623,8 +737,48 @@ pub(crate) mod tests {
     fn a_later_kind_is_kept_and_a_later_version_is_refused() {
         let later = br#"{"kind":"witness_sighted","time":"2026-11-23T21:43:48.100000000Z","v":1}"#;
         assert_eq!(Entry::parse(later).unwrap().kind(), "witness_sighted");
-        let newer = br#"{"kind":"decision","v":2}"#;
-        assert!(matches!(Entry::parse(newer), Err(EntryError::Newer { found: 2 })));
+        let newer = br#"{"kind":"decision","v":3}"#;
+        assert!(matches!(Entry::parse(newer), Err(EntryError::Newer { found: 3 })));
+    }
+
+    #[test]
+    fn thresholds_that_labels_share_are_written_once() {
+        let score = |value: f32| Score::new(value).unwrap();
+        let label = |name: &str, bars: Option<(f32, f32)>| LabelRecord {
+            label: name.into(),
+            reject: bars.map(|(_, reject)| score(reject)),
+            review: bars.map(|(review, _)| score(review)),
+            score: score(0.75),
+        };
+        let of = |labels: Vec<LabelRecord>| {
+            let mut decision = decision(1);
+            decision.scores.labels = labels;
+            let bytes = decision.encode().unwrap();
+            assert_eq!(Entry::parse(&bytes).unwrap(), Entry::Decision(Box::new(decision)));
+            String::from_utf8(bytes).unwrap()
+        };
+        let (common, other) = (Some((0.3, 0.6)), Some((0.2, 0.5)));
+        let text = of(vec![label("a", other), label("b", common), label("c", common), label("good", None)]);
+        assert_eq!(text.matches("\"reject\"").count(), 2, "{text}");
+        assert!(text.contains(r#"{"defect":false,"label":"good","score":"#), "{text}");
+        let text = of(vec![label("a", other), label("b", common), label("good", None)]);
+        assert!(text.matches("\"reject\"").count() == 2 && !text.contains("defect"), "{text}");
+    }
+
+    #[test]
+    fn version_1_is_read_and_has_nothing_of_version_2() {
+        let text = String::from_utf8(decision(1).encode().unwrap()).unwrap();
+        let first = text.replace(r#""v":2"#, r#""v":1"#);
+        let Entry::Decision(read) = Entry::parse(first.as_bytes()).unwrap() else { panic!("a decision") };
+        assert_eq!(*read, Decision { v: 1, ..decision(1) });
+        let mut four = decision(1);
+        four.scores.labels = vec![four.scores.labels[0].clone(); 2];
+        let shared = String::from_utf8(four.encode().unwrap()).unwrap().replace(r#""v":2"#, r#""v":1"#);
+        assert!(matches!(Entry::parse(shared.as_bytes()), Err(EntryError::Later(_))), "{shared}");
+        let marked = first.replace(r#"{"label":"#, r#"{"defect":false,"label":"#);
+        assert!(matches!(Entry::parse(marked.as_bytes()), Err(EntryError::Later(_))), "{marked}");
+        let lie = text.replace(r#"{"label":"#, r#"{"defect":true,"label":"#);
+        assert!(matches!(Entry::parse(lie.as_bytes()), Err(EntryError::Json(_))), "{lie}");
     }
 
     #[test]

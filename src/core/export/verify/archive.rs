@@ -22,6 +22,7 @@ use crate::{
             summary::Summary,
             table::{self, Dialect, Row},
             writer::OpeningLine,
+            renders_as,
             zip::{Archive, ZipError},
         },
         lineage::{
@@ -492,8 +493,8 @@ struct Contents<'a> {
 }
 
 impl Contents<'_> {
-    fn same_release(&self) -> bool {
-        self.predicate.software == SOFTWARE
+    fn same_rendering(&self) -> bool {
+        renders_as(&self.predicate.software)
     }
 
     /// First pass: hashes every entry, so that nothing is interpreted before it is proven.
@@ -514,7 +515,7 @@ impl Contents<'_> {
     fn read(&self, leaves: &[Leaf]) -> Result<Contained, Problem> {
         let mut contained = Contained::default();
         let mut entries = EntryChunks::open(self.files);
-        let mut tables = Tables::open(self.files, self.same_release())?;
+        let mut tables = Tables::open(self.files, self.same_rendering())?;
         for leaves in leaves.chunks(CHUNK_ENTRIES) {
             let chunk = entries.read(leaves.len())?;
             let slices: Vec<Result<Slice, Problem>> = leaves
@@ -551,7 +552,7 @@ impl Contents<'_> {
                     }
                     consistency::check(decision).map_err(|contradiction| Problem::Decision { index, contradiction })?;
                     against_recipe = self.check_recipe(index, decision)?;
-                    if self.same_release() {
+                    if self.same_rendering() {
                         table::csv_row(&mut slice.csv, &row, Dialect::Comma);
                         table::csv_row(&mut slice.csv_de, &row, Dialect::Semicolon);
                         table::json_row(&mut slice.json, &row);
@@ -634,7 +635,7 @@ impl Contents<'_> {
         if self.files.text(LOG_VKEY, 1024)? != format!("{}\n", signed.key.line()).as_bytes() {
             return Err(Problem::Key);
         }
-        if !self.same_release() {
+        if !self.same_rendering() {
             steps.push(Step::NotDerived { made_by: self.predicate.software.clone(), this: SOFTWARE });
             return Ok(());
         }
@@ -644,7 +645,7 @@ impl Contents<'_> {
             note: std::str::from_utf8(note).expect("a signed note is UTF-8"),
             key: &signed.key,
             absent: &self.predicate.absent,
-            software: SOFTWARE,
+            software: &self.predicate.software,
         };
         let report = report::render(summary, &context);
         same_text(REPORT, &self.files.text(REPORT, REPORT_BYTES_MAX)?, report.as_bytes())?;
@@ -695,9 +696,9 @@ struct Table<'a> {
 }
 
 impl<'a> Tables<'a> {
-    /// Opens the tables behind their header rows; none when another release rendered them.
-    fn open(files: &'a Unpacked<'_>, same_release: bool) -> Result<Self, Problem> {
-        if !same_release {
+    /// Opens the tables behind their header rows; none when they were rendered in another way.
+    fn open(files: &'a Unpacked<'_>, same_rendering: bool) -> Result<Self, Problem> {
+        if !same_rendering {
             return Ok(Self(Vec::new()));
         }
         let table = |name| Table { name, reader: files.open(name), buffer: Vec::new(), line: 1 };
