@@ -7,7 +7,10 @@ use std::{
 
 use serde::Deserialize;
 
-use crate::types::{CameraId, LineId, ProductId, RecipeRef, StationId};
+use crate::{
+    adapters::log,
+    types::{CameraId, LineId, ProductId, RecipeRef, StationId},
+};
 
 /// The file's name in a data directory.
 pub const FILE_NAME: &str = "lineproof.toml";
@@ -18,6 +21,8 @@ const CONFIG_BYTES_MAX: u64 = 1 << 20;
 pub enum ConfigError {
     #[error("{path}: {source}; `lineproof init {dir}` makes a data directory with a commented {FILE_NAME}", dir = path.parent().unwrap_or(Path::new(".")).display(), path = path.display())]
     Read { path: PathBuf, source: std::io::Error },
+    #[error(transparent)]
+    Format(log::OpenError),
     #[error("{path} has {bytes} bytes; a configuration has at most {CONFIG_BYTES_MAX}", path = path.display())]
     TooLong { path: PathBuf, bytes: u64 },
     /// The source shows the line and points at the key.
@@ -179,6 +184,8 @@ impl Config {
     /// # Errors
     /// [`ConfigError`].
     pub fn load(data_dir: &Path) -> Result<Self, ConfigError> {
+        // First, and before keys and index are touched: a newer release may have other keys and other files.
+        log::check_format(data_dir).map_err(ConfigError::Format)?;
         let path = data_dir.join(FILE_NAME);
         let read = |source| ConfigError::Read { path: path.clone(), source };
         let bytes = std::fs::metadata(&path).map_err(read)?.len();

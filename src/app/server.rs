@@ -303,14 +303,7 @@ impl Server {
             served = served => served?,
             () = drained_late => tracing::warn!(seconds = DRAIN_MAX.as_secs(), "open calls were cut after the drain time"),
         }
-        let log_failed = self.log_stopped.is_cancelled();
-        tokio::task::spawn_blocking(move || self.close()).await.context("closing the service")??;
-        if log_failed {
-            bail!(
-                "the log stopped after a failed write; look at the disk, then start again: the start verifies the log"
-            );
-        }
-        Ok(())
+        tokio::task::spawn_blocking(move || self.close()).await.context("closing the service")?
     }
 
     fn close(self) -> anyhow::Result<()> {
@@ -321,7 +314,9 @@ impl Server {
         let state = self.log.state();
         drop(self.indexer);
         match state {
-            LogState::Stopped(reason) => bail!("the log stopped before everything was written: {reason}"),
+            LogState::Stopped(reason) => bail!(
+                "the log stopped after a failed write: {reason}; look at the disk, then start again: the start verifies the log"
+            ),
             _ => Ok(()),
         }
     }

@@ -95,6 +95,10 @@ pub trait LogWriter: Send + Sync + 'static {
     /// before this call and is made durable before the entry is.
     fn submit(&self, append: Append, done: Done);
 
+    /// Why an append would be refused now. Asked before anything is inferred or stored for it, so that a full disk costs
+    /// no image and every frame gets the same answer; `None` promises nothing.
+    fn refusal(&self) -> Option<AppendError>;
+
     /// The entry that already decides this frame, if any, with the digest of its encoded image. Sees every
     /// acknowledged entry.
     ///

@@ -7,8 +7,10 @@ use tokio_stream::StreamExt as _;
 use tonic::Code;
 
 use crate::{
+    disk::{Filler, SmallDisk, free_bytes},
     evidence::{all_entries, entry_kinds},
-    harness::{Plant, block_on, part, text},
+    harness::{Plant, block_on, part, skipped, text},
+    syscalls::reads,
 };
 
 /// Kills under load; `LINEPROOF_KILLS` asks for more (docs/reliability.md).
@@ -217,4 +219,66 @@ fn below_the_disk_reserve_there_are_no_verdicts_and_reading_goes_on() {
         let listed = service.history().await.list_decisions(pb::ListDecisionsRequest::default()).await.unwrap();
         assert!(listed.into_inner().decisions.is_empty());
     });
+}
+
+#[test]
+fn a_really_full_disk_stops_verdicts_and_nothing_else_until_there_is_room() {
+    const RESERVE: u64 = 8 << 20;
+    let disk = match SmallDisk::mount(64 << 20) {
+        Ok(disk) => disk,
+        Err(why) => return skipped(&why),
+    };
+    let root = disk.root().to_owned();
+    let plant = Plant::below(root.clone(), disk);
+    plant.edit_config("disk_reserve_bytes = 268435456", &format!("disk_reserve_bytes = {RESERVE}"));
+    plant.edit_config("ok_share = 0.1", "ok_share = 1.0");
+    let service = plant.serve();
+    let acknowledged = block_on(async {
+        let mut client = service.inspection().await;
+        let mut acknowledged = Vec::new();
+        for number in 1..=20 {
+            acknowledged.push(client.inspect(part(number)).await.unwrap().into_inner().entry_index);
+        }
+        crate::inspection::wait_until_indexed(&service, 20).await;
+
+        // Somebody else's file grows, into the reserve and then to the last byte.
+        let mut filler = Filler::new(&root);
+        for leave in [RESERVE / 2, 0] {
+            filler.fill(leave);
+            assert!(free_bytes(&root) <= leave, "the disk is not full");
+            for number in 21..=40 {
+                let status = client.inspect(part(number)).await.unwrap_err();
+                assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
+                assert!(status.message().contains("free space"), "{}", status.message());
+            }
+            assert_eq!(reads(&service).await, 20);
+            let again = client.inspect(part(7)).await.unwrap().into_inner();
+            assert!(again.duplicate, "a decided frame is answered without room");
+        }
+        drop(filler);
+
+        // The same process goes on; no look at the disk is believed longer than a tenth of a second.
+        let room = std::time::Instant::now();
+        for number in 21..=40 {
+            let answer = loop {
+                match client.inspect(part(number)).await {
+                    Ok(answer) => break answer.into_inner(),
+                    Err(status) => assert!(room.elapsed().as_secs() < 10, "no verdicts with room again: {status}"),
+                }
+            };
+            acknowledged.push(answer.entry_index);
+        }
+        crate::inspection::wait_until_indexed(&service, 40).await;
+        acknowledged
+    });
+    let ended = service.stop();
+    assert_eq!(ended.code, Some(0), "{}", ended.log);
+    let entries = all_entries(&plant.data());
+    for (number, index) in (1..).zip(&acknowledged) {
+        let id = format!("\"id\":\"f{number}\"");
+        let found: Vec<u64> = (0..).zip(&entries).filter(|(_, entry)| entry.contains(&id)).map(|(at, _)| at).collect();
+        assert_eq!(found, [*index], "part {number}");
+    }
+    let output = plant.run(&["fsck"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
 }

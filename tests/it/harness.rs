@@ -22,7 +22,9 @@ const START_MAX: Duration = Duration::from_secs(60);
 
 /// A data directory made by `lineproof init`.
 pub struct Plant {
-    folder: TempDir,
+    folder: PathBuf,
+    /// Removes the folder with the plant.
+    _keep: Box<dyn std::any::Any>,
 }
 
 /// The service's process, killed when dropped.
@@ -45,7 +47,13 @@ pub fn lineproof() -> Command {
 
 impl Plant {
     pub fn new() -> Self {
-        let plant = Self { folder: TempDir::new().expect("a temporary folder") };
+        let folder = TempDir::new().expect("a temporary folder");
+        Self::below(folder.path().to_owned(), folder)
+    }
+
+    /// A plant in `folder`, which lasts as long as `keep`.
+    pub fn below(folder: PathBuf, keep: impl std::any::Any) -> Self {
+        let plant = Self { folder, _keep: Box::new(keep) };
         let output = lineproof().arg("init").arg(plant.data()).output().expect("the binary runs");
         assert!(output.status.success(), "{}", text(&output));
         plant.edit_config("127.0.0.1:7443", "127.0.0.1:0");
@@ -53,11 +61,11 @@ impl Plant {
     }
 
     pub fn data(&self) -> PathBuf {
-        self.folder.path().join("data")
+        self.folder.join("data")
     }
 
     pub fn folder(&self) -> &Path {
-        self.folder.path()
+        &self.folder
     }
 
     /// Replaces a text in `lineproof.toml` that must be there.
@@ -212,6 +220,12 @@ pub fn encode(gray: &[u8], width: u32, height: u32, format: image::ImageFormat) 
 
 pub fn text(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+/// Says that a test proves nothing on this machine, past libtest's capture.
+pub fn skipped(why: &str) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stdout(), "skipped: {why}");
 }
 
 /// A runtime for one test.

@@ -3,7 +3,10 @@
 #![cfg(feature = "server")]
 
 mod bad_input;
+mod disk;
 mod evidence;
 mod faults;
 mod harness;
 mod inspection;
+mod older;
+mod syscalls;

@@ -14,6 +14,24 @@ pub(super) fn at(path: &Path) -> impl FnOnce(io::Error) -> ReadError {
     move |source| ReadError::Io { path, source }
 }
 
+/// A sync that failed. Whatever the reason, it does not count as a full disk: a write may be tried again, a sync never.
+fn sync_failed(path: &Path) -> impl FnOnce(io::Error) -> ReadError {
+    let at = at(path);
+    move |error| at(io::Error::other(format!("not synced: {error}")))
+}
+
+/// Whether a write failed only because there was no room; the file that should have been written is not there then.
+pub(super) fn is_full(error: &ReadError) -> bool {
+    let full = |kind| matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+    matches!(error, ReadError::Io { source, .. } if full(source.kind()))
+}
+
+/// Free bytes of the file system that holds a folder.
+pub(super) fn free_bytes(dir: &Path) -> Result<u64, ReadError> {
+    let stat = rustix::fs::statvfs(dir).map_err(|error| at(dir)(error.into()))?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
 pub(super) fn damaged(path: &Path, reason: impl ToString) -> ReadError {
     ReadError::Damaged { place: path.display().to_string(), reason: reason.to_string() }
 }
@@ -44,7 +62,7 @@ pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<(), ReadError> {
 /// Puts a file in place whole or not at all, durably: bytes, then name.
 pub(super) fn replace_durably(path: &Path, bytes: &[u8]) -> Result<(), ReadError> {
     let (temporary, file) = write_beside(path, bytes)?;
-    file.sync_all().map_err(at(&temporary))?;
+    file.sync_all().map_err(sync_failed(&temporary))?;
     fs::rename(&temporary, path).map_err(at(path))?;
     sync_dir(parent(path))
 }
@@ -52,7 +70,7 @@ pub(super) fn replace_durably(path: &Path, bytes: &[u8]) -> Result<(), ReadError
 /// Like [`replace_durably`], but after a power cut the name may still lead to the previous file, which was durable.
 pub(super) fn replace_soundly(path: &Path, bytes: &[u8]) -> Result<(), ReadError> {
     let (temporary, file) = write_beside(path, bytes)?;
-    file.sync_all().map_err(at(&temporary))?;
+    file.sync_all().map_err(sync_failed(&temporary))?;
     fs::rename(&temporary, path).map_err(at(path))
 }
 
@@ -78,7 +96,7 @@ fn parent(path: &Path) -> &Path {
 }
 
 pub(super) fn sync_dir(path: &Path) -> Result<(), ReadError> {
-    File::open(path).and_then(|dir| dir.sync_all()).map_err(at(path))
+    File::open(path).map_err(at(path))?.sync_all().map_err(sync_failed(path))
 }
 
 /// The file systems that hold these directories, to be synced as a whole.
@@ -103,7 +121,9 @@ impl FileSystems {
     /// Makes everything that was written to them durable, names included: syncfs, one flush of the disk where syncing
     /// two hundred files and their directories takes as many.
     pub fn sync(&self) -> Result<(), ReadError> {
-        self.0.iter().try_for_each(|(dir, file)| rustix::fs::syncfs(file).map_err(|error| at(dir)(error.into())))
+        self.0
+            .iter()
+            .try_for_each(|(dir, file)| rustix::fs::syncfs(file).map_err(|error| sync_failed(dir)(error.into())))
     }
 }
 

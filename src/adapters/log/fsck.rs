@@ -89,7 +89,7 @@ impl Fsck<'_> {
     pub fn run(&self, mut progress: impl FnMut(u64, u64)) -> Result<FsckReport, OpenError> {
         let _lock = take_lock(&self.config.data_dir)?;
         let mut report = FsckReport::default();
-        if check_format(self.config)? {
+        if check_format(&self.config.data_dir)? {
             report.problem(format_args!("{}: the format file is missing", self.config.data_dir.display()));
         }
         // 1. What was signed.

@@ -51,8 +51,15 @@ pub(super) fn spawn(shared: Arc<Shared>, integrator: Integrator) -> JoinHandle<(
 fn run(shared: &Shared, mut integrator: Integrator) {
     let mut last = Instant::now();
     while let Some(durable) = wait(shared, &mut last) {
-        if let Err(error) = integrator.integrate(shared, durable, None) {
-            return shared.stop(&error.to_string());
+        let edge = integrator.edge.clone();
+        match integrator.integrate(shared, durable, None) {
+            Ok(()) => {}
+            // The write-ahead log still has everything: what was begun is done again when there is room.
+            Err(error) if files::is_full(&error) && wait_for_room(shared, &error) => {
+                integrator.edge = edge;
+                continue;
+            }
+            Err(error) => return shared.stop(&error.to_string()),
         }
         last = Instant::now();
         if let Err(error) = integrator.retire_segments(shared) {
@@ -93,6 +100,17 @@ fn wait(shared: &Shared, last: &mut Instant) -> Option<u64> {
             None => shared.changed.wait(signal).unwrap_or_else(PoisonError::into_inner),
         };
     }
+}
+
+/// Waits a moment for room on the disk; false when the log is closing and does not wait any more.
+fn wait_for_room(shared: &Shared, error: &ReadError) -> bool {
+    let mut signal = lock_mutex(&shared.signal);
+    if !std::mem::replace(&mut signal.is_full, true) {
+        tracing::warn!(%error, "no room for tiles: the checkpoint waits, entries are safe in the write-ahead log");
+    }
+    shared.changed.notify_all();
+    let waited = shared.changed.wait_timeout_while(signal, PAUSE, |signal| signal.finish.is_none());
+    waited.unwrap_or_else(PoisonError::into_inner).0.finish.is_none()
 }
 
 /// The growing edge of the tiles.
@@ -144,6 +162,7 @@ impl Integrator {
         {
             let mut signal = lock_mutex(&shared.signal);
             signal.published = to;
+            signal.is_full = false;
             shared.changed.notify_all();
         }
         remove_outgrown_partials(shared, from, to);

@@ -221,6 +221,8 @@ struct Signal {
     published: u64,
     /// Someone waits for a checkpoint over this many entries.
     wanted: u64,
+    /// The integrator waits for room on the disk.
+    is_full: bool,
     /// The writer is gone: publish what is durable if it closed in order, then end.
     finish: Option<Finish>,
 }
@@ -270,6 +272,13 @@ impl Shared {
 
     fn published(&self) -> Arc<Published> {
         lock_read(&self.published).clone()
+    }
+
+    /// Why so many free bytes are too few (G10).
+    fn below_reserve(&self, free_bytes: u64) -> Option<AppendError> {
+        let reserve_bytes = self.config.disk_reserve_bytes;
+        let path = || self.config.data_dir.display().to_string();
+        (free_bytes < reserve_bytes).then(|| AppendError::DiskReserve { path: path(), free_bytes, reserve_bytes })
     }
 
     /// Takes no more entries, for good. The first reason stands.
@@ -391,7 +400,7 @@ impl LogStore {
     ) -> Result<(LogHandle, LogStoreReader, RecoveryReport), OpenError> {
         fs::create_dir_all(&config.data_dir).map_err(files::at(&config.data_dir))?;
         let lock = take_lock(&config.data_dir)?;
-        let format_is_new = check_format(&config)?;
+        let format_is_new = check_format(&config.data_dir)?;
         let (shared, opened) = recover::open(config, signer, sealer, frame_index, lock, format_is_new)?;
         let shared = Arc::new(shared);
         let mut joins = Vec::new();
@@ -424,15 +433,20 @@ fn take_lock(data_dir: &Path) -> Result<File, OpenError> {
 }
 
 /// Refuses a data directory of a newer release before anything else of it is read. True when there is no format file.
-fn check_format(config: &LogConfig) -> Result<bool, OpenError> {
-    let path = config.data_dir.join(FORMAT_FILE);
+///
+/// # Errors
+/// [`OpenError::Newer`], or that the file says nothing of the kind.
+pub fn check_format(data_dir: &Path) -> Result<bool, OpenError> {
+    let path = data_dir.join(FORMAT_FILE);
     let Some(bytes) = files::read(&path, 256)? else { return Ok(true) };
     let text = String::from_utf8_lossy(&bytes);
-    let found = text.strip_prefix(FORMAT_PREFIX).map(str::trim).unwrap_or_default();
+    let found = text.strip_prefix(FORMAT_PREFIX).and_then(|rest| rest.strip_suffix('\n')).unwrap_or_default();
     match found.parse::<u32>() {
-        Ok(version) if version <= FORMAT_VERSION => Ok(false),
-        Ok(_) => Err(OpenError::Newer { path: path.display().to_string(), found: found.to_owned() }),
-        Err(_) => Err(files::damaged(&path, format_args!("\"{FORMAT_PREFIX}{FORMAT_VERSION}\" was expected")).into()),
+        Ok(1..=FORMAT_VERSION) => Ok(false),
+        Ok(version) if version > FORMAT_VERSION => {
+            Err(OpenError::Newer { path: path.display().to_string(), found: found.to_owned() })
+        }
+        _ => Err(files::damaged(&path, format_args!("\"{FORMAT_PREFIX}{FORMAT_VERSION}\" was expected")).into()),
     }
 }
 
@@ -499,6 +513,11 @@ impl LogWriter for LogHandle {
         }
     }
 
+    fn refusal(&self) -> Option<AppendError> {
+        let free_bytes = files::free_bytes(&self.shared.config.data_dir).ok();
+        self.shared.state().refusal().or_else(|| self.shared.below_reserve(free_bytes?))
+    }
+
     fn find_frame(&self, key: &FrameKey) -> Result<Option<(Receipt, Blake3Digest)>, ReadError> {
         let known = self.shared.find_frame(key)?;
         Ok(known.map(|known| (known.receipt, known.encoded)))
@@ -512,6 +531,10 @@ impl LogWriter for LogHandle {
         while signal.published < wanted {
             if let Some(refusal) = self.shared.state().refusal() {
                 return Err(refusal);
+            }
+            if signal.is_full {
+                drop(signal);
+                return Err(self.refusal().unwrap_or_else(|| AppendError::Stopped("the disk is full".into())));
             }
             signal = self.shared.changed.wait(signal).unwrap_or_else(PoisonError::into_inner);
         }

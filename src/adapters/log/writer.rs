@@ -10,8 +10,7 @@ use std::{
 };
 
 use super::{
-    Answer, Command, Finish, LogState, PENDING_BYTES_MAX, PENDING_ENTRIES_MAX, Shared, TailEntry,
-    files::at,
+    Answer, Command, Finish, LogState, PENDING_BYTES_MAX, PENDING_ENTRIES_MAX, Shared, TailEntry, files,
     frames::Known,
     lock_mutex, lock_read, lock_write, private,
     wal::{Record, Segment},
@@ -192,18 +191,14 @@ impl Writer<'_> {
             Ok(free_bytes) => free_bytes,
             Err(error) => return Some(self.stop(&error)),
         };
-        let reserve_bytes = self.shared.config.disk_reserve_bytes;
-        let path = || self.shared.config.data_dir.display().to_string();
-        (free_bytes < reserve_bytes).then(|| AppendError::DiskReserve { path: path(), free_bytes, reserve_bytes })
+        self.shared.below_reserve(free_bytes)
     }
 
     fn free_bytes(&mut self) -> Result<u64, ReadError> {
         if let Some((_, free)) = self.free_space.filter(|(looked, _)| looked.elapsed() < FREE_SPACE_AGE_MAX) {
             return Ok(free);
         }
-        let dir = &self.shared.config.data_dir;
-        let stat = rustix::fs::statvfs(dir).map_err(|error| at(dir)(error.into()))?;
-        let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+        let free = files::free_bytes(&self.shared.config.data_dir)?;
         self.free_space = Some((Instant::now(), free));
         Ok(free)
     }

@@ -109,6 +109,9 @@ fn inspect(
     if let Some(known) = shared.find_decided(request)? {
         return Ok(Step::Known(Box::new(known)));
     }
+    if let Some(refusal) = shared.log.refusal() {
+        return Err(Refusal::Log(refusal));
+    }
     let mut watch = Stopwatch::start();
     let mut timings = Timings { queue: watch.started.duration_since(admitted), ..Timings::default() };
     if watch.started >= request.deadline() {
