@@ -27,8 +27,9 @@ lint: ## Formatting, lints, licences and advisories
 verifier: ## The auditor's binary: no server, no model runtime, no database
 	$(CARGO) build --locked --no-default-features --target-dir target/verifier
 
-unit: onnxruntime ## Unit tests and user journeys against the real binary
-	ORT_DYLIB_PATH="$(ORT)" LINEPROOF_VERIFIER="$(CURDIR)/target/verifier/debug/lineproof" $(CARGO) test --locked
+unit: onnxruntime ## Unit tests, user journeys against the real binary, our verifier against clients/verify-py
+	ORT_DYLIB_PATH="$(ORT)" LINEPROOF_VERIFIER="$(CURDIR)/target/verifier/debug/lineproof" \
+		LINEPROOF_PYTHON="$$(scripts/verify-py-env.sh)" $(CARGO) test --locked
 
 real: onnxruntime ## Real parts through the running service; writes docs/accuracy.md
 	$(CARGO) build --release --locked

@@ -292,6 +292,7 @@ impl Server {
             if let Some(office) = office {
                 stopper.cancel();
                 office.await.context("the operator's socket")?;
+                socket::remove(&self.data_dir);
             }
             served.context("the gRPC server failed")
         };

@@ -49,6 +49,12 @@ pub async fn connect(data_dir: &Path) -> io::Result<Option<UnixStream>> {
     }
 }
 
+/// Removes the socket, while the data directory's lock is still held: a stopped data directory is plain files.
+pub fn remove(data_dir: &Path) {
+    // What stays is replaced at the next start.
+    let _ = fs::remove_file(data_dir.join(FILE_NAME));
+}
+
 /// A folder by its descriptor: a socket's path has at most 107 bytes, and data directories may lie deeper.
 struct Folder(fs::File);
 

@@ -63,9 +63,11 @@ impl Serialize for Instant {
 }
 
 impl<'de> Deserialize<'de> for Instant {
+    /// Evidence writes a time in one way; another spelling of the same time is wrong evidence.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-        text.parse().map_err(serde::de::Error::custom)
+        let time: Self = text.parse().map_err(serde::de::Error::custom)?;
+        if time.to_string() == text { Ok(time) } else { Err(serde::de::Error::custom(TimeError(text.into_owned()))) }
     }
 }
 

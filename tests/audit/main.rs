@@ -3,7 +3,9 @@
 use std::{
     collections::HashMap,
     fs,
+    io::Write as _,
     path::{Path, PathBuf},
+    process::Command,
     sync::{Arc, mpsc},
 };
 
@@ -226,6 +228,57 @@ fn every_access_is_in_the_log_before_it_is_given() {
     assert!(entries.iter().all(|access| access.private.client == Some(who.commitment())));
     // The plant can open who it was, the export does not say it.
     assert!(!String::from_utf8_lossy(&sink).contains("auditor@oem.example"));
+}
+
+#[test]
+fn the_packages_of_gos_checksum_database_accept_a_passport_and_a_log_as_files() {
+    let plant = Plant::new();
+    plant.inspect(300);
+    let [log, older, file] = [plant.path("data/log"), plant.path("older"), plant.path("p.tlog-proof")];
+    fs::copy(log.join("checkpoint"), &older).unwrap();
+    plant.inspect(400);
+    let passport = plant.audit.passport_by_index(EntryIndex(413), None).unwrap();
+    fs::write(&file, &passport.text).unwrap();
+    plant.writer.checkpoint_now().unwrap();
+    let Some(go) = go_check(&plant) else {
+        // Past the test harness, which keeps what tests print.
+        writeln!(std::io::stderr(), "skipped: no Go (Debian: golang-go, golang-golang-x-mod-dev)").unwrap();
+        return;
+    };
+    let said = |arguments: &[&Path]| {
+        let output = Command::new(&go).arg(plant.path("log.vkey")).args(arguments).output().unwrap();
+        (output.status.success(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+    };
+    let genuine = |(is_genuine, text): (bool, String)| assert!(is_genuine && text.starts_with("genuine"), "{text}");
+    genuine(said(&[&file]));
+    genuine(said(&[&log, &older]));
+    let forged = |(is_genuine, text): (bool, String)| assert!(!is_genuine && text.contains("REFUSED"), "{text}");
+    fs::write(&file, passport.text.replace("index 413", "index 412")).unwrap();
+    forged(said(&[&file]));
+    let bundle = log.join("tile/entries/000");
+    fs::write(&bundle, String::from_utf8_lossy(&fs::read(&bundle).unwrap()).replacen("\"OK\"", "\"KO\"", 1)).unwrap();
+    forged(said(&[&log, &older]));
+}
+
+/// `tests/go/check.go`, built with Debian's packages and no network; `None` where there is no Go.
+fn go_check(plant: &Plant) -> Option<PathBuf> {
+    let sources = Path::new("/usr/share/gocode");
+    if !sources.join("src/golang.org/x/mod/sumdb").is_dir() {
+        return None;
+    }
+    let built = plant.path("go-check");
+    let status = Command::new("go")
+        .args(["build", "-o"])
+        .args([&built, Path::new("tests/go/check.go")])
+        .env("GO111MODULE", "off")
+        .env("GOPATH", sources)
+        .env("GOPROXY", "off")
+        .env("GOFLAGS", "")
+        .env("GOCACHE", plant.path("go-cache"))
+        .status()
+        .ok()?;
+    assert!(status.success(), "tests/go/check.go does not build");
+    Some(built)
 }
 
 #[test]

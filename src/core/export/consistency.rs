@@ -17,6 +17,8 @@ pub enum Contradiction {
     Score { found: Score, largest: Score },
     #[error("its scores and thresholds give {expected}, it says {found}, and no reason explains that")]
     Verdict { expected: Verdict, found: Verdict },
+    #[error("none of its labels is a defect")]
+    NoDefect,
     #[error("its reason {0:?} does not follow from its scores and thresholds")]
     Reason(String),
 }
@@ -41,9 +43,8 @@ pub fn check(decision: &Decision) -> Result<(), Contradiction> {
             _ => return Err(Contradiction::Thresholds(label.label.clone())),
         }
     }
-    if let Some(largest) = deciding_label(decision).map(|label| label.score)
-        && largest != decision.scores.decision
-    {
+    let largest = deciding_label(decision).ok_or(Contradiction::NoDefect)?.score;
+    if largest != decision.scores.decision {
         return Err(Contradiction::Score { found: decision.scores.decision, largest });
     }
     for reason in &decision.reasons {
@@ -145,5 +146,7 @@ mod tests {
         let mut half = decision(1);
         half.scores.labels[0].review = None;
         assert!(matches!(check(&half), Err(Contradiction::Thresholds(_))));
+        half.scores.labels.clear();
+        assert_eq!(check(&half), Err(Contradiction::NoDefect));
     }
 }

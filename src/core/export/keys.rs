@@ -6,7 +6,10 @@ use ed25519_dalek::{Signature, VerifyingKey};
 use sha2::{Digest as _, Sha256};
 
 use super::manifest::CheckpointFacts;
-use crate::core::lineage::checkpoint::{CHECKPOINT_BYTES_MAX, Checkpoint, CheckpointError};
+use crate::core::lineage::{
+    checkpoint::{CHECKPOINT_BYTES_MAX, Checkpoint, CheckpointError},
+    entry::COUNTER_MAX,
+};
 
 /// Keys in one key file.
 pub const KEYS_MAX: usize = 64;
@@ -226,7 +229,8 @@ fn read_signatures(text: &str) -> Result<Vec<SignatureLine<'_>>, NoteError> {
         let (name, signature) = line.strip_prefix("— ")?.split_once(' ')?;
         let bytes = BASE64.decode(signature).ok()?;
         let (id, signature) = bytes.split_first_chunk::<4>()?;
-        (!name.is_empty()).then(|| (name.len(), *id, signature.to_vec()))
+        let is_name = !name.is_empty() && !name.chars().any(|c| c == '+' || c.is_whitespace());
+        (is_name && !signature.is_empty()).then(|| (name.len(), *id, signature.to_vec()))
     };
     let form = NoteError::Form("a signature line is damaged");
     let lines = lines.into_iter().map(|line| {
@@ -239,6 +243,9 @@ fn read_signatures(text: &str) -> Result<Vec<SignatureLine<'_>>, NoteError> {
 
 fn read_checkpoint(text: &str) -> Result<CheckpointFacts, NoteError> {
     let checkpoint = Checkpoint::parse_text(text).map_err(NoteError::Checkpoint)?;
+    if checkpoint.size > COUNTER_MAX {
+        return Err(NoteError::Form("a log has less than 2^53 entries"));
+    }
     Ok(CheckpointFacts { origin: checkpoint.origin, root: checkpoint.root, size: checkpoint.size })
 }
 

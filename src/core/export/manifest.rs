@@ -4,7 +4,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use ed25519_dalek::{Signature, VerifyingKey};
 use serde::{Deserialize, Serialize};
 
-use super::MANIFEST_BYTES_MAX;
+use super::{MANIFEST_BYTES_MAX, canonical};
 use crate::{
     core::lineage::entry::{Decision, Gap},
     types::{CameraId, Instant, LineId, LotId, ProductId, RecipeRef, Score, Serial, Sha256Digest, StationId, Verdict},
@@ -26,7 +26,7 @@ pub enum ManifestError {
     Type { what: &'static str, found: String, expected: &'static str },
     #[error("the manifest is format {found}; this release reads {FORMAT}; use a newer lineproof")]
     Newer { found: u32 },
-    #[error("the manifest's envelope is not in its canonical form")]
+    #[error("the manifest is not in its canonical form")]
     Form,
     #[error("the manifest is signed by {found}, the checkpoint by {expected}")]
     Key { found: String, expected: String },
@@ -281,6 +281,11 @@ pub fn open(bytes: &[u8], keyid: &str, key: &VerifyingKey) -> Result<Statement, 
         return Err(ManifestError::Newer { found: format.predicate.format });
     }
     let statement: Statement = serde_json::from_slice(&payload)?;
+    // The scanner sees what serde passes over, writing it again what the scanner cannot know: empty lists, for one.
+    let is_canonical = canonical::check(&payload).is_ok() && statement.payload() == payload;
+    if !is_canonical || statement.predicate.format != FORMAT {
+        return Err(ManifestError::Form);
+    }
     expect("statement type", &statement.statement_type, STATEMENT_TYPE)?;
     expect("predicate type", &statement.predicate_type, PREDICATE_TYPE)?;
     Ok(statement)

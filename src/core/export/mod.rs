@@ -2,6 +2,7 @@
 //!
 //! [`writer`] makes one, [`verify`] checks one; both agree on everything through the modules between them.
 
+pub mod canonical;
 pub mod consistency;
 pub mod keys;
 pub mod manifest;

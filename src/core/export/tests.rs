@@ -325,7 +325,7 @@ fn a_verifier_speaks_plainly_in_english_and_german() {
     }
 }
 
-/// The golden export is read by today's verifier and by `tests/vectors/verify_export.py`. When the format or a text
+/// The golden export is read by today's verifier and by `clients/verify-py`. When the format or a text
 /// changes on purpose, the rendering counts up and `LINEPROOF_BLESS=1 cargo test golden` writes it again.
 #[test]
 fn the_golden_export_still_verifies_and_is_still_written_the_same() {

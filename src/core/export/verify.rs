@@ -4,6 +4,7 @@
 //! is wrong ends it.
 
 mod archive;
+mod entry;
 mod log;
 mod passport;
 
@@ -128,6 +129,7 @@ pub enum Problem {
     Proof(ProofError),
     Root { size: u64 },
     Entry { index: u64, error: EntryError },
+    EntryForm { index: u64, reason: &'static str },
     Decision { index: u64, contradiction: Contradiction },
     Unselected { index: u64 },
     Opening { index: u64, field: &'static str },
@@ -170,6 +172,7 @@ impl Problem {
             Self::Proof(_) => "proof",
             Self::Root { .. } => "root",
             Self::Entry { .. } => "entry",
+            Self::EntryForm { .. } => "entry_form",
             Self::Decision { .. } => "decision",
             Self::Unselected { .. } => "unselected",
             Self::Opening { .. } => "opening",

@@ -220,6 +220,9 @@ fn wrong_en(problem: &Problem) -> String {
             format!("the entries do not lead to the signed root of the log with {} entries", number(*size))
         }
         Problem::Entry { index, error } => format!("entry {index} is not well-formed: {error}"),
+        Problem::EntryForm { index, reason } => {
+            format!("entry {index} is not written in the one way entries are: {reason}")
+        }
         Problem::Decision { index, contradiction } => {
             format!("the decision in entry {index} contradicts itself: {contradiction}")
         }
@@ -275,6 +278,9 @@ fn wrong_de(problem: &Problem) -> String {
             format!("die Einträge führen nicht zur signierten Wurzel des Protokolls mit {} Einträgen", number(*size))
         }
         Problem::Entry { index, error } => format!("Eintrag {index} ist nicht wohlgeformt: {error}"),
+        Problem::EntryForm { index, reason } => {
+            format!("Eintrag {index} ist nicht so geschrieben, wie Einträge es sind: {reason}")
+        }
         Problem::Decision { index, contradiction } => {
             format!("die Entscheidung in Eintrag {index} widerspricht sich: {}", contradiction_de(contradiction))
         }
@@ -351,6 +357,7 @@ fn contradiction_de(contradiction: &Contradiction) -> String {
         Contradiction::Verdict { expected, found } => {
             format!("aus Werten und Schwellen folgt {expected}, dort steht {found}, und kein Grund erklärt das")
         }
+        Contradiction::NoDefect => "kein Label ist ein Fehler".into(),
         Contradiction::Reason(reason) => format!("der Grund {reason:?} folgt nicht aus Werten und Schwellen"),
     }
 }
@@ -400,7 +407,7 @@ pub fn meaning(problem: &Problem, lang: Lang) -> &'static str {
             "Data is damaged, missing or was changed. Compare with a copy or backup; `lineproof fsck` tells more on the plant's own machine.",
             "Daten sind beschädigt, fehlen oder wurden geändert. Mit einer Kopie oder Sicherung vergleichen; auf dem Rechner des Werks sagt `lineproof fsck` mehr.",
         ),
-        Problem::Entry { .. } | Problem::Decision { .. } => (
+        Problem::Entry { .. } | Problem::EntryForm { .. } | Problem::Decision { .. } => (
             "The plant signed this entry, but its software wrote something that cannot be right. Ask the plant to explain it.",
             "Das Werk hat diesen Eintrag signiert, aber die Software hat etwas geschrieben, das nicht stimmen kann. Das Werk um Erklärung bitten.",
         ),

@@ -312,6 +312,12 @@ impl<'a> Archive<'a> {
         self.find(name).map(|member| u64::from(member.size))
     }
 
+    /// Whether a member is packed as it is.
+    #[must_use]
+    pub fn is_stored(&self, name: &str) -> bool {
+        self.find(name).is_some_and(|member| member.method == STORED)
+    }
+
     /// The archive's bytes before the header of `name`.
     #[must_use]
     pub fn before(&self, name: &str) -> Option<&'a [u8]> {

@@ -485,7 +485,7 @@ impl Entry {
             return Err(EntryError::TooLong(bytes.len()));
         }
         let head: Head = serde_json::from_slice(bytes)?;
-        if head.v > ENTRY_VERSION {
+        if head.v == 0 || head.v > ENTRY_VERSION {
             return Err(EntryError::Newer { found: head.v });
         }
         Ok(match head.kind.as_str() {

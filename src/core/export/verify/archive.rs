@@ -8,7 +8,7 @@ use std::{
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use rayon::prelude::*;
 
-use super::{Findings, Problem, Step, gather};
+use super::{Findings, Problem, Step, entry, gather};
 use crate::{
     core::{
         export::{
@@ -147,6 +147,9 @@ fn check_names(archive: &Archive<'_>) -> Result<(), Problem> {
         if in_folder.is_none() && !FIXED.contains(name) && *name != MANIFEST {
             return Err(Problem::ExtraFile { name: (*name).into() });
         }
+    }
+    if let Some(name) = names.iter().find(|name| archive.is_stored(name) != (**name == MANIFEST)) {
+        return Err(Problem::Layout(format!("{name}: only the manifest is not compressed")));
     }
     let (last, others) = names.split_last().expect("the needed files are there");
     if *last != MANIFEST {
@@ -540,7 +543,7 @@ impl Contents<'_> {
         let mut slice = Slice::default();
         for (&leaf, bytes) in leaves.iter().zip(entries) {
             let index = leaf.index;
-            let entry = Entry::parse(bytes).map_err(|error| Problem::Entry { index, error })?;
+            let entry = entry::read(index, bytes)?;
             let openings = self.places.openings_of(index);
             check_openings(index, &entry, openings)?;
             let mut against_recipe = false;

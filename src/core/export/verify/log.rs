@@ -4,7 +4,7 @@ use std::io;
 
 use rayon::prelude::*;
 
-use super::{Findings, Problem, Step, gather};
+use super::{Findings, Problem, Step, entry, gather};
 use crate::{
     core::{
         export::{CHECKPOINT, consistency, keys::Keys},
@@ -109,7 +109,7 @@ struct Counts {
 impl Counts {
     /// Checks one entry and counts it.
     fn check(&mut self, index: u64, bytes: &[u8]) -> Result<(), Problem> {
-        match Entry::parse(bytes).map_err(|error| Problem::Entry { index, error })? {
+        match entry::read(index, bytes)? {
             Entry::Decision(decision) => {
                 consistency::check(&decision).map_err(|contradiction| Problem::Decision { index, contradiction })?;
                 self.verdicts[decision.verdict as usize] += 1;
@@ -159,9 +159,9 @@ fn check_tiles(files: &dyn LogFiles, tiles: &[(Tile, Vec<Sha256Digest>)]) -> Res
     let compared: Vec<Result<(), Problem>> = tiles
         .par_iter()
         .map(|(tile, hashes)| {
-            let (bytes, _) = read_tile(files, *tile, TILE_BYTES)?;
+            let (bytes, width) = read_tile(files, *tile, TILE_BYTES)?;
             let expected = tiles::encode_hash_tile(hashes);
-            if bytes.get(..expected.len()) == Some(&expected[..]) && bytes.len() % HASH_BYTES == 0 {
+            if bytes.starts_with(&expected) && bytes.len() == usize::from(width) * HASH_BYTES {
                 return Ok(());
             }
             let same = bytes.chunks(HASH_BYTES).zip(expected.chunks(HASH_BYTES)).take_while(|(a, b)| a == b).count();

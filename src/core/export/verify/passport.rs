@@ -1,6 +1,6 @@
 //! Checks the passport of one part.
 
-use super::{Findings, Problem, Step, gather};
+use super::{Findings, Problem, Step, entry, gather};
 use crate::core::{
     export::{consistency, keys::Keys},
     lineage::{
@@ -33,7 +33,7 @@ fn check(text: &str, keys: &Keys, steps: &mut Vec<Step>) -> Result<(), Problem> 
     verify_inclusion(index, size, &leaf_hash(&passport.entry), &passport.proof, &signed.facts.root)
         .map_err(Problem::Inclusion)?;
     steps.push(Step::Proof { entries: 1, size, hashes: passport.proof.len() });
-    let entry = Entry::parse(&passport.entry).map_err(|error| Problem::Entry { index, error })?;
+    let entry = entry::read(index, &passport.entry)?;
     verify_openings(&entry, &passport.openings).map_err(Problem::Passport)?;
     let verdict = match &entry {
         Entry::Decision(decision) => {
