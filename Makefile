@@ -7,7 +7,7 @@ export LINEPROOF_BUILD ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null)
 # The path of ONNX Runtime's library: the user's ORT_DYLIB_PATH wins, else the pinned one is fetched once into .cache/.
 ORT = $(shell scripts/fetch-onnxruntime.sh)
 
-.PHONY: help demo test check lint unit verifier real bench faults onnxruntime clean
+.PHONY: help demo test check lint unit verifier page real bench faults onnxruntime clean
 
 help: ## Show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -16,7 +16,7 @@ demo: onnxruntime ## A simulated line, its verdicts, a report, and a forgery tha
 	$(CARGO) build --release --locked
 	ORT_DYLIB_PATH="$(ORT)" ./target/release/lineproof demo
 
-test: lint verifier unit ## Every check that CI runs
+test: lint verifier unit page ## Every check that CI runs
 
 lint: ## Formatting, lints, licences and advisories
 	$(CARGO) fmt --check
@@ -29,7 +29,10 @@ verifier: ## The auditor's binary: no server, no model runtime, no database
 
 unit: onnxruntime ## Unit tests, user journeys against the real binary, our verifier against clients/verify-py
 	ORT_DYLIB_PATH="$(ORT)" LINEPROOF_VERIFIER="$(CURDIR)/target/verifier/debug/lineproof" \
-		LINEPROOF_PYTHON="$$(scripts/verify-py-env.sh)" $(CARGO) test --locked
+		LINEPROOF_PYTHON="$$(scripts/verify-py-env.sh)" LINEPROOF_KEEP="$(CURDIR)/target/verify-cases" $(CARGO) test --locked
+
+page: ## The page that verifies in a browser: built from its sources, the same verdicts as clients/verify-py
+	scripts/verify-page.sh target/verify-cases
 
 real: onnxruntime ## Real parts through the running service; writes docs/accuracy.md
 	$(CARGO) build --release --locked

@@ -140,8 +140,10 @@ def score(text):
 LEAVES = {name: re.compile(pattern, re.DOTALL).fullmatch for name, pattern in {
     "text": ".*", "name": "[A-Za-z0-9._:-]{1,64}", "recipe-name": "[A-Za-z0-9._+@-]{1,130}", "hex": "[0-9a-f]{64}",
     "blake3": "blake3:[0-9a-f]{64}", "sha256": "sha256:[0-9a-f]{64}", "salt": "[0-9a-f]{32}",
-    "part": "[^\0-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff]{1,128}"}.items()}
-LEAVES.update(time=is_time, score=lambda text: score(text) is not None)
+    "part": "[^\0-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff]+"}.items()}
+PART = LEAVES["part"]
+LEAVES.update(time=is_time, score=lambda text: score(text) is not None,
+              part=lambda text: PART(text) and len(text.encode()) <= 128)
 HEAD = "clock=synchronised|free|stepped kind=text time=time v=whole"
 FORMS = {
     "decision": f"{HEAD} calibration?=blake3 camera=name captured?=time frame=frame image=image line=name model=model"

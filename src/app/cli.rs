@@ -4,7 +4,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 
-use super::verify;
+use super::{verify, verify_page};
 
 /// Visual quality inspection that can prove itself.
 #[derive(Debug, Parser)]
@@ -19,6 +19,8 @@ pub struct Cli {
 enum Command {
     /// Check a passport, an export or a data directory's log offline, with nothing but the public key
     Verify(verify::VerifyArgs),
+    /// Write the page that checks exports and passports in a browser, without this program and without network
+    VerifyPage(verify_page::PageArgs),
     #[cfg(feature = "server")]
     #[command(flatten)]
     Server(ServerCommand),
@@ -93,6 +95,7 @@ pub fn main() -> ExitCode {
 fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Verify(args) => Ok(verify::run(&args)),
+        Command::VerifyPage(args) => verify_page::run(&args),
         #[cfg(feature = "server")]
         Command::Server(command) => run_server_command(command),
     }

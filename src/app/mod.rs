@@ -2,6 +2,7 @@
 
 pub mod cli;
 pub mod verify;
+pub mod verify_page;
 
 #[cfg(feature = "server")]
 pub mod camera;

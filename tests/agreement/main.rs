@@ -146,6 +146,9 @@ fn both_verifiers_agree_on_thousands_of_changed_exports_and_passports() {
     let folder = tempfile::tempdir().expect("a folder");
     let (evidence, keys) = (folder.path().join("evidence"), folder.path().join("keys"));
     let keep = std::env::var("LINEPROOF_KEEP").ok().map(PathBuf::from);
+    if let Some(folder) = keep.as_ref().filter(|folder| folder.join("of-agreement").exists()) {
+        fs::remove_dir_all(folder).expect("the cases of an earlier run can be removed");
+    }
     let mut python = Python::start();
     let mut dice = Dice(seed);
     let (mut by_step, mut by_code, mut by_way) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
@@ -210,6 +213,7 @@ fn keep_case(folder: &Path, case: &mutate::Case, theirs: &Verdict) {
         return;
     }
     fs::create_dir_all(folder).expect("the folder can be made");
+    fs::write(folder.join("of-agreement"), "").expect("the folder takes files");
     fs::write(path.with_extension("bin"), &case.evidence).expect("the folder takes files");
     fs::write(path.with_extension("vkey"), &case.keys).expect("the folder takes files");
     fs::write(path.with_extension("said"), said).expect("the folder takes files");

@@ -71,6 +71,9 @@ pub const RECIPES: &str = "recipes/";
 pub const REPORT: &str = "report.html";
 pub const MANIFEST: &str = "manifest.dsse.json";
 
+/// A page that checks exports and passports in a browser. `clients/verify-html` builds it from `docs/spec`, not from this.
+pub const VERIFY_PAGE: &str = include_str!("verify.html");
+
 /// The text of [`README`].
 pub const README_TEXT: &str = include_str!("readme.txt");
 

@@ -1,0 +1,325 @@
+// How values are written (docs/spec/forms.md), and the refusal of everything else.
+
+import { sha256 } from "@noble/hashes/sha2.js";
+
+/** What is wrong with the evidence, in English and German. */
+export class Refused extends Error {
+  constructor(en, de) {
+    super(en);
+    this.words = { en, de };
+  }
+}
+
+export function need(condition, en, de) {
+  if (!condition) throw new Refused(en, de);
+}
+
+export { sha256 };
+
+const UTF8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+const TO_UTF8 = new TextEncoder();
+
+export const encode = (text) => TO_UTF8.encode(text);
+
+export function decode(bytes) {
+  try {
+    return UTF8.decode(bytes);
+  } catch {
+    throw new Refused("something that should be text is no UTF-8", "etwas, das Text sein sollte, ist kein UTF-8");
+  }
+}
+
+export function hex(bytes) {
+  let text = "";
+  for (const byte of bytes) text += byte.toString(16).padStart(2, "0");
+  return text;
+}
+
+export const unhex = (text) => Uint8Array.from(text.match(/../g) ?? [], (pair) => parseInt(pair, 16));
+
+export function equal(a, b) {
+  return a.length === b.length && a.every((byte, at) => byte === b[at]);
+}
+
+export function concat(...parts) {
+  const all = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    all.set(part, at);
+    at += part.length;
+  }
+  return all;
+}
+
+/** Base64 as an encoder writes it; `length` in bytes, where it is known. */
+export function unbase64(text, length) {
+  const wrong = () => new Refused("base64 in another spelling than encoders use", "Base64 in einer Schreibweise, die kein Kodierer benutzt");
+  if (!/^[A-Za-z0-9+/]*={0,2}$/.test(text) || text.length % 4) throw wrong();
+  const binary = atob(text);
+  if (btoa(binary) !== text) throw wrong();
+  need(length === undefined || binary.length === length, `${binary.length} bytes where ${length} belong`, `${binary.length} Byte, wo ${length} hingehören`);
+  return Uint8Array.from(binary, (char) => char.charCodeAt(0));
+}
+
+export function whole(text) {
+  const value = /^(0|[1-9][0-9]{0,15})$/.test(text) ? Number(text) : NaN;
+  need(Number.isSafeInteger(value), `no whole number below 2^53: ${text.slice(0, 40)}`, `keine ganze Zahl unter 2^53: ${text.slice(0, 40)}`);
+  return value;
+}
+
+/** The lines of a file, as views of its bytes. */
+export function lines(bytes, name) {
+  need(bytes.length === 0 || bytes.at(-1) === 10, `the last line of ${name} is cut off`, `die letzte Zeile von ${name} ist abgeschnitten`);
+  const rows = [];
+  for (let at = 0; at < bytes.length; ) {
+    const end = bytes.indexOf(10, at);
+    rows.push(bytes.subarray(at, end));
+    at = end + 1;
+  }
+  return rows;
+}
+
+// ---- JSON ----
+
+const DEPTH_MAX = 16;
+const utf8Less = (a, b) => {
+  for (let at = 0; at < a.length && at < b.length; at++) {
+    const [x, y] = [a.codePointAt(at), b.codePointAt(at)];
+    if (x !== y) return x < y;
+    if (x > 0xffff) at++;
+  }
+  return a.length < b.length;
+};
+
+/** Whether `text`, which is JSON, is written in the one way evidence is; it walks the text once. */
+function isCanonical(text) {
+  let at = 0;
+  const string = () => {
+    const start = at++;
+    let isPlain = true;
+    for (; text.charCodeAt(at) !== 34; at++) {
+      if (at >= text.length) return undefined;
+      if (text.charCodeAt(at) === 92) {
+        isPlain = false;
+        at++;
+      }
+    }
+    const quoted = text.slice(start, ++at);
+    if (isPlain) return quoted.slice(1, -1);
+    const value = JSON.parse(quoted);
+    return JSON.stringify(value) === quoted && value.isWellFormed() ? value : undefined;
+  };
+  const value = (depth) => {
+    const first = text[at];
+    if (first === '"') return string() !== undefined;
+    if (first === "{" || first === "[") {
+      if (depth === 0) return false;
+      const close = first === "{" ? "}" : "]";
+      let before;
+      at++;
+      if (text[at] === close) return (at++, true);
+      for (;;) {
+        if (first === "{") {
+          const key = text[at] === '"' ? string() : undefined;
+          if (key === undefined || (before !== undefined && !utf8Less(before, key)) || text[at++] !== ":") return false;
+          before = key;
+        }
+        if (!value(depth - 1)) return false;
+        const next = text[at++];
+        if (next === close) return true;
+        if (next !== ",") return false;
+      }
+    }
+    const word = /(?:true|false|0|[1-9][0-9]{0,15})(?![0-9.eE])/y;
+    word.lastIndex = at;
+    const found = word.exec(text);
+    if (!found || (first >= "0" && first <= "9" && !Number.isSafeInteger(Number(found[0])))) return false;
+    at += found[0].length;
+    return true;
+  };
+  return value(DEPTH_MAX) && at === text.length;
+}
+
+/** JSON that is written in the one way evidence is, and holds what `form` says. */
+export function readJson(bytes, what, form) {
+  const text = decode(bytes);
+  let value;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    throw new Refused(`${what.en} is no JSON`, `${what.de} ist kein JSON`);
+  }
+  need(isCanonical(text), `${what.en} is not written in the one way evidence is`, `${what.de} ist nicht so geschrieben, wie Beweise es sind`);
+  need(form === undefined || fits(value, form), `${what.en} does not hold what belongs there`, `${what.de} enthält nicht, was hineingehört`);
+  return value;
+}
+
+// ---- Times and scores ----
+
+const TIME = /^([0-9]{4})-([0-9]{2})-([0-9]{2})T([01][0-9]|2[0-3])(:[0-5][0-9]){2}\.[0-9]{9}Z$/;
+
+function isTime(text) {
+  const match = TIME.exec(text);
+  if (!match || text < "1970" || text > "2262-04-11T23:47:16.854775807Z") return false;
+  const [year, month, day] = match.slice(1, 4).map(Number);
+  const date = new Date(Date.UTC(year, month - 1, day));
+  return date.getUTCMonth() === month - 1 && date.getUTCDate() === day;
+}
+
+const FLOAT = new DataView(new ArrayBuffer(4));
+
+function floatOf(bits) {
+  FLOAT.setUint32(0, bits);
+  return FLOAT.getFloat32(0);
+}
+
+/** The decimal of so many digits that is nearest to a positive float, exactly; undefined if it does not read back. */
+function nearest(bits, digits) {
+  const [exponent, mantissa] = [bits >>> 23, bits & 0x7fffff];
+  const whole = BigInt(exponent ? mantissa | 0x800000 : mantissa);
+  const power = (exponent || 1) - 150 - 2;
+  const [value, high, low] = [4n * whole, 4n * whole + 2n, 4n * whole - (mantissa === 0 && exponent > 1 ? 1n : 2n)];
+  const unit = Number(floatOf(bits).toExponential(20).split("e")[1]) + 1 - digits;
+  // Everything times this, so that float and decimal are whole numbers.
+  const ofFloat = (power > 0 ? 1n << BigInt(power) : 1n) * (unit < 0 ? 10n ** BigInt(-unit) : 1n);
+  const ofDecimal = (power < 0 ? 1n << BigInt(-power) : 1n) * (unit > 0 ? 10n ** BigInt(unit) : 1n);
+  const down = (value * ofFloat) / ofDecimal;
+  const distance = (near) => (near * ofDecimal > value * ofFloat ? near * ofDecimal - value * ofFloat : value * ofFloat - near * ofDecimal);
+  const back = [down, down + 1n].filter((near) => {
+    const [at, bottom, top] = [near * ofDecimal, low * ofFloat, high * ofFloat];
+    return (bottom < at && at < top) || (bits % 2 === 0 && (at === bottom || at === top));
+  });
+  if (back.length === 0) return undefined;
+  const best = back.length === 2 && distance(back[0]) < distance(back[1]) ? back[0] : back.at(-1);
+  return positional(best.toString(), unit);
+}
+
+/** `digits` times ten to the power of `unit`, without an exponent. */
+function positional(digits, unit) {
+  if (unit >= 0) return digits + "0".repeat(unit);
+  const padded = digits.padStart(1 - unit, "0");
+  const text = `${padded.slice(0, unit)}.${padded.slice(unit)}`;
+  return text.replace(/\.?0+$/, "");
+}
+
+/** Whether rounding to so many digits reads back as the float, as far as doubles can tell; undefined if they cannot. */
+function readsBack(bits, digits) {
+  if ((bits & 0x7fffff) === 0 || bits < 0x00800000 || bits >= 0x7f000000) return undefined;
+  const value = floatOf(bits);
+  const text = value.toExponential(digits - 1);
+  const near = Number(text);
+  const [low, high] = [(value + floatOf(bits - 1)) / 2, (value + floatOf(bits + 1)) / 2];
+  const slack = value * 1e-14;
+  if (Math.abs(near - low) < slack || Math.abs(near - high) < slack) return undefined;
+  if (!(low < near && near < high)) return null;
+  const [mantissa, exponent] = text.split("e");
+  return positional(mantissa.replace(".", ""), Number(exponent) + 1 - digits);
+}
+
+const decimal = (bits, digits) => {
+  const quick = readsBack(bits, digits);
+  return quick === undefined ? nearest(bits, digits) : (quick ?? undefined);
+};
+
+const SCORES = new Map();
+
+/** The value of `0x<8 hex> <decimal>`, where the decimal is the shortest that reads back as the float. */
+export function score(text) {
+  const known = SCORES.get(text);
+  if (known !== undefined) return known;
+  const wrong = () => new Refused(`no score, or not in its shortest form: ${text.slice(0, 60)}`, `kein Messwert, oder nicht in kürzester Form: ${text.slice(0, 60)}`);
+  const match = /^0x([0-9a-f]{8}) (-?)([0-9.]{1,60})$/.exec(text);
+  if (!match) throw wrong();
+  const bits = parseInt(match[1], 16);
+  const size = bits & 0x7fffffff;
+  const digits = match[3].replace(".", "").replace(/^0+|0+$/g, "").length;
+  const isShortest =
+    size > 0 && size < 0x7f800000 && bits >>> 31 === match[2].length && digits > 0 && digits < 12 &&
+    decimal(size, digits) === match[3] && (digits === 1 || decimal(size, digits - 1) === undefined);
+  if (!isShortest && text !== "0x00000000 0") throw wrong();
+  if (SCORES.size > 100_000) SCORES.clear();
+  SCORES.set(text, floatOf(bits));
+  return floatOf(bits);
+}
+
+// ---- What belongs where (entry.md, export.md) ----
+
+const PATTERNS = {
+  text: /^/,
+  name: /^[A-Za-z0-9._:-]{1,64}$/,
+  "recipe-name": /^[A-Za-z0-9._+@-]{1,130}$/,
+  hex: /^[0-9a-f]{64}$/,
+  blake3: /^blake3:[0-9a-f]{64}$/,
+  sha256: /^sha256:[0-9a-f]{64}$/,
+  salt: /^[0-9a-f]{32}$/,
+};
+// eslint-disable-next-line no-control-regex
+const PART = /^[^\0-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff]+$/u;
+const HEAD = "clock=synchronised|free|stepped kind=text time=time v=whole";
+const FORMS = {
+  decision:
+    `${HEAD} calibration?=blake3 camera=name captured?=time frame=frame image=image line=name model=model private=private product=name` +
+    " quality=quality reasons?=text+ recipe=recipe-of runtime=runtime scores=scores software=text station=name verdict=verdict",
+  frame: "counter=whole id=name trigger?=whole",
+  image: "archive=text bytes=whole encoded=blake3 format=text height=u32 pfnc=text pixels=blake3 width=u32",
+  model: "digest=blake3 version=text",
+  private: "client?=sha256 lot?=sha256 serial?=sha256",
+  quality: "focus=score mean=score saturated=score",
+  "recipe-of": "digest=blake3 name=recipe-name",
+  runtime: "batch=u32 cpu=text optimisation=text provider=text threads=u32 version=text",
+  scores: "comparator=>=|> decision=score labels=label* reject?=score review?=score",
+  label: "defect?=false label=text reject?=score review?=score score=score",
+  gap:
+    `${HEAD} camera=name count=whole first?=whole frame?=name last?=whole line=name station=name` +
+    " reason=counter_jump|overload|deadline|digest_mismatch|bad_frame|inference_fault|no_recipe",
+  recipe: `${HEAD} calibration?=blake3 event=registered|approved|activated|retired model=blake3 recipe=recipe-of`,
+  access: `${HEAD} count?=whole event=passport|export|frame_id_reused index?=whole object?=text private=private`,
+  key: `${HEAD} purpose=text vkey=text`,
+  start: `${HEAD} recovered=whole software=text torn_bytes=whole`,
+  envelope: "payload=text payloadType=application/vnd.in-toto+json signatures=signature*",
+  signature: "keyid=text sig=text",
+  statement: "_type=https://in-toto.io/Statement/v1 predicate=predicate predicateType=urn:lineproof:export:1 subject=subject*",
+  subject: "digest=digest name=text",
+  digest: "sha256=hex",
+  predicate: "absent=absent checkpoint=checkpoint container=sha256 counts=counts format=whole selection=selection software=text",
+  absent: "calibrations=blake3* model_cards=blake3* recipes=blake3*",
+  checkpoint: "origin=text root=sha256 size=whole",
+  counts: "decisions=whole entries=whole gap_frames=whole gaps=whole not_decidable=whole not_ok=whole ok=whole openings=whole other=whole",
+  selection:
+    "camera?=name from?=time line?=name lot?=part part?=part product?=name recipe?=recipe-name score_max?=score score_min?=score" +
+    " station?=name to?=time verdicts?=verdict+",
+  "export-opening": "field=lot|serial index=whole salt=salt value=text",
+  "passport-opening": "field=client|lot|serial salt=salt value=text",
+};
+export const KINDS = ["decision", "gap", "recipe", "access", "key", "start"];
+const WORDS = { verdict: ["OK", "NOT_OK", "NOT_DECIDABLE"] };
+const RULES = new Map(
+  Object.entries(FORMS).map(([form, text]) => {
+    const members = text.split(" ").map((field) => {
+      const at = field.indexOf("=");
+      return { key: field.slice(0, at).replace("?", ""), optional: field[at - 1] === "?", rule: field.slice(at + 1) };
+    });
+    return [form, { rules: new Map(members.map(({ key, rule }) => [key, rule])), required: members.filter((member) => !member.optional) }];
+  }),
+);
+
+/** Whether a value is what a rule names: an object of FORMS, a list, a leaf, or one of some words. */
+export function fits(value, rule) {
+  const form = RULES.get(rule);
+  if (form) {
+    if (typeof value !== "object" || value === null || Array.isArray(value)) return false;
+    const known = Object.entries(value).every(([key, item]) => form.rules.has(key) && fits(item, form.rules.get(key)));
+    return known && form.required.every(({ key }) => Object.hasOwn(value, key));
+  }
+  if (rule.endsWith("*")) return Array.isArray(value) && value.every((item) => fits(item, rule.slice(0, -1)));
+  if (rule.endsWith("+")) return Array.isArray(value) && value.length > 0 && value.every((item) => fits(item, rule.slice(0, -1)));
+  if (rule === "whole") return typeof value === "number";
+  if (rule === "u32") return typeof value === "number" && value < 2 ** 32;
+  if (rule === "false") return value === false;
+  if (typeof value !== "string") return false;
+  if (rule === "time") return isTime(value);
+  if (rule === "score") return score(value) !== undefined;
+  if (rule === "part") return PART.test(value) && encode(value).length <= 128;
+  if (Object.hasOwn(PATTERNS, rule)) return PATTERNS[rule].test(value);
+  return (WORDS[rule] ?? rule.split("|")).includes(value);
+}
