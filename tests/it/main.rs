@@ -8,5 +8,6 @@ mod evidence;
 mod faults;
 mod harness;
 mod inspection;
+mod office;
 mod older;
 mod syscalls;

@@ -18,11 +18,11 @@ use crate::{
             keys::{Keys, Signed},
             manifest::{self, Predicate, Statement},
             multiproof::{self, HASHES_PER_ENTRY_MAX, Leaf},
+            renders_as,
             report::{self, Context},
             summary::Summary,
             table::{self, Dialect, Row},
             writer::OpeningLine,
-            renders_as,
             zip::{Archive, ZipError},
         },
         lineage::{
