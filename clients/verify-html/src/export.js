@@ -5,7 +5,7 @@ import { blake3 } from "@noble/hashes/blake3.js";
 import { checkOpening, readEntry } from "./entry.js";
 import { Refused, decode, encode, equal, hex, lines, need, readJson, score, unbase64, whole, concat } from "./forms.js";
 import { checkSignature, openCheckpoint } from "./note.js";
-import { leadTo, leafHash } from "./tree.js";
+import { LEAF, leadTo } from "./tree.js";
 import { MANIFEST, digest, unpack } from "./zip.js";
 
 /** Lets the page show itself between long loops. */
@@ -19,6 +19,16 @@ async function mapSlowly(items, change) {
     if (at % CHUNK === CHUNK - 1) await breathe();
   }
   return out;
+}
+
+/** Leaf hashes by the browser's own SHA-256: faster than ours for long entries. */
+async function hashAll(bodies) {
+  const leaves = [];
+  for (let at = 0; at < bodies.length; at += CHUNK) {
+    const part = bodies.slice(at, at + CHUNK).map((body) => crypto.subtle.digest("SHA-256", concat(LEAF, body)));
+    for (const leaf of await Promise.all(part)) leaves.push(new Uint8Array(leaf));
+  }
+  return leaves;
 }
 
 export async function* checkExport(raw, keys) {
@@ -64,7 +74,7 @@ export async function* checkExport(raw, keys) {
   need(isBounded, "no entry, or too many entries or hashes", "kein Eintrag, oder zu viele Einträge oder Hashes");
   const isAscending = indexes.every((index, at) => index < (at + 1 < indexes.length ? indexes[at + 1] : size));
   need(isAscending, "an index is out of order, or beyond the checkpoint", "eine Nummer steht nicht in der Reihe oder liegt hinter dem Checkpoint");
-  const leaves = await mapSlowly(bodies, leafHash);
+  const leaves = await hashAll(bodies);
   need(leadTo(root, indexes, leaves, size, proof), "the entries do not lead to the signed root: they do not stand in this log", "die Einträge führen nicht zur signierten Wurzel: Sie stehen nicht in diesem Protokoll");
   yield [
     `All ${bodies.length} entries stand in the log of ${size} entries that the checkpoint signs.`,

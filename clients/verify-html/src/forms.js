@@ -29,13 +29,22 @@ export function decode(bytes) {
   }
 }
 
+const HEX = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, "0"));
+
 export function hex(bytes) {
   let text = "";
-  for (const byte of bytes) text += byte.toString(16).padStart(2, "0");
+  for (let at = 0; at < bytes.length; at++) text += HEX[bytes[at]];
   return text;
 }
 
-export const unhex = (text) => Uint8Array.from(text.match(/../g) ?? [], (pair) => parseInt(pair, 16));
+const nibble = (code) => (code < 58 ? code - 48 : code - 87);
+
+/** The bytes of lower-case hex digits. */
+export function unhex(text) {
+  const bytes = new Uint8Array(text.length / 2);
+  for (let at = 0; at < bytes.length; at++) bytes[at] = (nibble(text.charCodeAt(2 * at)) << 4) | nibble(text.charCodeAt(2 * at + 1));
+  return bytes;
+}
 
 export function equal(a, b) {
   return a.length === b.length && a.every((byte, at) => byte === b[at]);
@@ -245,7 +254,6 @@ export function score(text) {
 // ---- What belongs where (entry.md, export.md) ----
 
 const PATTERNS = {
-  text: /^/,
   name: /^[A-Za-z0-9._:-]{1,64}$/,
   "recipe-name": /^[A-Za-z0-9._+@-]{1,130}$/,
   hex: /^[0-9a-f]{64}$/,
@@ -293,33 +301,59 @@ const FORMS = {
 };
 export const KINDS = ["decision", "gap", "recipe", "access", "key", "start"];
 const WORDS = { verdict: ["OK", "NOT_OK", "NOT_DECIDABLE"] };
-const RULES = new Map(
-  Object.entries(FORMS).map(([form, text]) => {
-    const members = text.split(" ").map((field) => {
-      const at = field.indexOf("=");
-      return { key: field.slice(0, at).replace("?", ""), optional: field[at - 1] === "?", rule: field.slice(at + 1) };
-    });
-    return [form, { rules: new Map(members.map(({ key, rule }) => [key, rule])), required: members.filter((member) => !member.optional) }];
-  }),
-);
+const RULES = new Map();
 
 /** Whether a value is what a rule names: an object of FORMS, a list, a leaf, or one of some words. */
-export function fits(value, rule) {
-  const form = RULES.get(rule);
-  if (form) {
-    if (typeof value !== "object" || value === null || Array.isArray(value)) return false;
-    const known = Object.entries(value).every(([key, item]) => form.rules.has(key) && fits(item, form.rules.get(key)));
-    return known && form.required.every(({ key }) => Object.hasOwn(value, key));
+export const fits = (value, rule) => testOf(rule)(value);
+
+/** The test of a rule, made once. */
+function testOf(rule) {
+  const known = RULES.get(rule);
+  if (known) return known;
+  const made = Object.hasOwn(FORMS, rule) ? testOfForm(FORMS[rule]) : testOfLeaf(rule);
+  RULES.set(rule, made);
+  return made;
+}
+
+function testOfForm(form) {
+  const tests = new Map();
+  let required = 0;
+  for (const field of form.split(" ")) {
+    const at = field.indexOf("=");
+    const optional = field[at - 1] === "?";
+    required += optional ? 0 : 1;
+    tests.set(field.slice(0, optional ? at - 1 : at), { optional, test: testOf(field.slice(at + 1)) });
   }
-  if (rule.endsWith("*")) return Array.isArray(value) && value.every((item) => fits(item, rule.slice(0, -1)));
-  if (rule.endsWith("+")) return Array.isArray(value) && value.length > 0 && value.every((item) => fits(item, rule.slice(0, -1)));
-  if (rule === "whole") return typeof value === "number";
-  if (rule === "u32") return typeof value === "number" && value < 2 ** 32;
-  if (rule === "false") return value === false;
-  if (typeof value !== "string") return false;
-  if (rule === "time") return isTime(value);
-  if (rule === "score") return score(value) !== undefined;
-  if (rule === "part") return PART.test(value) && encode(value).length <= 128;
-  if (Object.hasOwn(PATTERNS, rule)) return PATTERNS[rule].test(value);
-  return (WORDS[rule] ?? rule.split("|")).includes(value);
+  return (value) => {
+    if (typeof value !== "object" || value === null || Array.isArray(value)) return false;
+    let found = 0;
+    for (const key of Object.keys(value)) {
+      const member = tests.get(key);
+      if (!member || !member.test(value[key])) return false;
+      found += member.optional ? 0 : 1;
+    }
+    return found === required;
+  };
+}
+
+function testOfLeaf(rule) {
+  if (/[*+]$/.test(rule)) {
+    const [test, least] = [testOf(rule.slice(0, -1)), rule.endsWith("+") ? 1 : 0];
+    return (value) => Array.isArray(value) && value.length >= least && value.every(test);
+  }
+  if (rule === "whole") return (value) => typeof value === "number";
+  if (rule === "u32") return (value) => typeof value === "number" && value < 2 ** 32;
+  if (rule === "false") return (value) => value === false;
+  const test = testOfText(rule);
+  return (value) => typeof value === "string" && test(value);
+}
+
+function testOfText(rule) {
+  if (rule === "text") return () => true;
+  if (rule === "time") return isTime;
+  if (rule === "score") return (value) => score(value) !== undefined;
+  if (rule === "part") return (value) => PART.test(value) && encode(value).length <= 128;
+  if (Object.hasOwn(PATTERNS, rule)) return (value) => PATTERNS[rule].test(value);
+  const words = WORDS[rule] ?? rule.split("|");
+  return (value) => words.includes(value);
 }

@@ -2,7 +2,8 @@
 
 import { concat, equal, need, sha256 } from "./forms.js";
 
-const [LEAF, NODE] = [Uint8Array.of(0), Uint8Array.of(1)];
+export const LEAF = Uint8Array.of(0);
+const NODE = Uint8Array.of(1);
 
 export const leafHash = (entry) => sha256.create().update(LEAF).update(entry).digest();
 const parent = (left, right) => sha256(concat(NODE, left, right));

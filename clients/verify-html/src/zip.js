@@ -73,13 +73,14 @@ export async function unpack(raw) {
   const isEnd = count <= 512 && central + length + 22 === raw.length && equal(raw.subarray(start), end);
   need(isEnd, "this is no export: a ZIP file ends in another way, or something was cut off or appended", "das ist kein Export: eine ZIP-Datei endet anders, oder etwas wurde abgeschnitten oder angehängt");
   const [files, digests] = [new Map(), new Map()];
+  const members = [];
   let [at, row, unpacked, manifestAt] = [0, central, 0, 0];
   for (let member = 0; member < count; member++) {
     need(row + 46 <= raw.length, "the ZIP's directory is cut off", "das Verzeichnis der ZIP-Datei ist abgeschnitten");
     const [crc, packed, size, nameLength] = [view.getUint32(row + 16, true), view.getUint32(row + 20, true), view.getUint32(row + 24, true), view.getUint16(row + 28, true)];
     const nameBytes = raw.subarray(row + 46, row + 46 + Math.min(nameLength, 128));
     const name = String.fromCharCode(...nameBytes);
-    const isKnown = nameLength < 128 && (FIXED.has(name) || FOLDERS.test(name)) && !digests.has(name);
+    const isKnown = nameLength < 128 && (FIXED.has(name) || FOLDERS.test(name)) && !members.some((other) => other.name === name);
     need(isKnown, `the ZIP holds what no export has: ${name}`, `die ZIP-Datei enthält, was kein Export hat: ${name}`);
     need(size <= (LIMITS[name.split("/")[0]] ?? 2 * GIB), `${name} is too long`, `${name} ist zu lang`);
     const isStored = name === MANIFEST;
@@ -93,20 +94,37 @@ export async function unpack(raw) {
     const isRight = dataAt + packed + after.length <= central && equal(raw.subarray(at, dataAt), local) &&
       equal(raw.subarray(dataAt + packed, dataAt + packed + after.length), after) && equal(raw.subarray(row, row + head.length), head);
     need(isRight, `the ZIP's headers of ${name} are not those of an export`, `die ZIP-Köpfe von ${name} sind nicht die eines Exports`);
-    const data = raw.subarray(dataAt, dataAt + packed);
-    const content = isStored ? data : await inflate(data, size, name);
-    need(content.length === size && crc32(content) === crc, `${name} does not unpack to its size and CRC`, `${name} lässt sich nicht auf Größe und CRC auspacken`);
     unpacked += size;
     need(unpacked <= 6 * GIB, "the export unpacks to more than 6 GiB", "der Export ist ausgepackt größer als 6 GiB");
-    digests.set(name, await digest(content));
-    if (!UNREAD.has(name)) files.set(name, content);
+    members.push({ name, size, crc, isStored, data: raw.subarray(dataAt, dataAt + packed) });
     at = dataAt + packed + after.length;
     row += head.length;
   }
   need(at === central && row === start, "the ZIP has bytes that belong to no file", "die ZIP-Datei hat Bytes, die zu keiner Datei gehören");
-  const names = [...digests.keys()];
+  const names = members.map(({ name }) => name);
   const sorted = names.filter((name) => name !== MANIFEST).sort();
-  const isWhole = [...FIXED].every((name) => digests.has(name)) && [...sorted, MANIFEST].every((name, place) => name === names[place]);
+  const isWhole = [...FIXED].every((name) => names.includes(name)) && [...sorted, MANIFEST].every((name, place) => name === names[place]);
   need(isWhole, "a file is missing, or not in its place", "eine Datei fehlt oder steht nicht an ihrem Platz");
+  await readAll(members, files, digests);
   return { files, digests, manifestAt };
+}
+
+/** Unpacks, and hashes beside it: while one file is looked at, the browser unpacks the next. */
+async function readAll(members, files, digests) {
+  const content = ({ isStored, data, size, name }) => {
+    const promise = isStored ? Promise.resolve(data) : inflate(data, size, name);
+    promise.catch(() => {}); // whoever awaits it is told; if nobody does, an earlier file was wrong
+    return promise;
+  };
+  const sums = [];
+  let next = content(members[0]);
+  for (let at = 0; at < members.length; at++) {
+    const { name, size, crc } = members[at];
+    const bytes = await next;
+    next = at + 1 < members.length ? content(members[at + 1]) : undefined;
+    sums.push(digest(bytes));
+    need(bytes.length === size && crc32(bytes) === crc, `${name} does not unpack to its size and CRC`, `${name} lässt sich nicht auf Größe und CRC auspacken`);
+    if (!UNREAD.has(name)) files.set(name, bytes);
+  }
+  for (const [at, sum] of (await Promise.all(sums)).entries()) digests.set(members[at].name, sum);
 }

@@ -354,6 +354,15 @@ fn the_golden_export_still_verifies_and_is_still_written_the_same() {
 }
 
 #[test]
+fn the_verification_page_is_one_file_that_may_reach_nothing() {
+    let page = super::VERIFY_PAGE;
+    assert!(page.contains("content=\"default-src 'none'; script-src 'sha256-"));
+    for reach in [" src=", " href=", "fetch(", "XMLHttpRequest", "WebSocket", "import(", "@import", "url("] {
+        assert!(!page.contains(reach), "{reach}");
+    }
+}
+
+#[test]
 fn the_same_selection_gives_the_same_bytes() {
     let plant = Plant::new(300);
     let (first, report) = plant.export(&Selection::default()).unwrap();
