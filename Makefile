@@ -37,9 +37,8 @@ real: onnxruntime ## Real parts through the running service; writes docs/accurac
 bench: ## The numbers of docs/performance.md, some 20 minutes on a quiet machine
 	scripts/bench.sh
 
-faults: onnxruntime ## A hundred kills under load, docs/reliability.md
-	ORT_DYLIB_PATH="$(ORT)" LINEPROOF_KILLS=$${LINEPROOF_KILLS:-100} \
-		$(CARGO) test --release --locked --test it kill_minus_nine -- --nocapture
+faults: onnxruntime ## Thousands of faults, docs/reliability.md; TIER=medium takes 35 minutes, TIER=long 4 hours
+	ORT_DYLIB_PATH="$(ORT)" LINEPROOF_TIER="$(TIER)" $(CARGO) test --release --locked --test faults
 
 onnxruntime: ## Fetch ONNX Runtime by package name and pinned hash
 	@scripts/fetch-onnxruntime.sh
