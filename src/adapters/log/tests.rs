@@ -465,6 +465,29 @@ fn a_flipped_bit_in_any_file_is_detected_or_healed_from_the_write_ahead_log() {
 }
 
 #[test]
+fn partial_tiles_of_earlier_checkpoints_are_checked_whole_and_healed_at_the_next_start() {
+    let plant = Plant::new();
+    let (log, _, _) = plant.open();
+    for count in [0..5, 5..9] {
+        submit_all(&log, count.map(append));
+        log.checkpoint_now().unwrap();
+    }
+    log.shutdown();
+    drop(log);
+    for name in ["log/tile/0/000.p/5", "log/tile/entries/000.p/5"] {
+        let good = fs::read(plant.file(name)).unwrap();
+        for torn in [&good[..good.len() / 2], &[], &vec![0; good.len()]] {
+            fs::write(plant.file(name), torn).unwrap();
+            assert_eq!(fsck(&plant, 0).problem_count, 1, "{name}");
+            let (_, _, report) = plant.open();
+            assert_eq!((report.read_only, report.rewritten_files), (None, 1), "{name}");
+            assert_eq!(fs::read(plant.file(name)).unwrap(), good);
+            assert!(fsck(&plant, 0).is_clean());
+        }
+    }
+}
+
+#[test]
 fn an_older_copy_of_the_log_is_recognised_by_the_anchor() {
     let plant = Plant::new();
     let (log, _, _) = plant.open();

@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     core::lineage::{entry::ENTRY_BYTES_MAX, tree::leaf_hash},
+    planted,
     ports::{
         archive::ImageArchive,
         lineage::{Append, AppendError, Appended, FrameClaim, ReadError, Receipt},
@@ -71,7 +72,8 @@ impl Prepared {
     /// Why the append is not acceptable.
     pub fn new(sealer: &dyn Sealer, append: Append) -> Result<Self, String> {
         check_entry(&append.entry)?;
-        let leaf = leaf_hash(&append.entry);
+        let mut leaf = leaf_hash(&append.entry);
+        leaf.0[0] ^= u8::from(planted::has("flip-leaf"));
         let sealed = private::seal(sealer, &leaf, &append.private)?.into();
         Ok(Self {
             entry: append.entry.into(),
@@ -162,6 +164,9 @@ impl Writer<'_> {
         for (append, done) in group {
             outcomes.push((self.stage(append, &mut staged), done));
         }
+        if planted::has("answer-before-sync") {
+            outcomes.drain(..).for_each(|(outcome, done)| done.give(outcome));
+        }
         if !staged.tail.is_empty()
             && let Err(error) = self.make_durable(staged)
         {
@@ -211,6 +216,7 @@ impl Writer<'_> {
     /// Decides what becomes of one append, and adds it to the group if it is to be written.
     fn stage(&self, append: Prepared, staged: &mut Staged) -> Result<Appended, AppendError> {
         if let Some((key, claim)) = &append.frame
+            && !planted::has("double-append-on-retry")
             && let Some(known) = self.known(claim, key, staged)?
         {
             let same = known.encoded == claim.encoded;

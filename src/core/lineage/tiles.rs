@@ -87,6 +87,23 @@ impl Tile {
         Self { width: 256, ..self }
     }
 
+    /// The bytes of this tile or bundle, taken from those of a wider one: a partial tile is the beginning of every later
+    /// one. `None` when the other is not as wide.
+    #[must_use]
+    pub fn beginning_of(self, wider: &[u8]) -> Option<&[u8]> {
+        let mut end = 0;
+        match self.kind {
+            TileKind::Hashes(_) => end = usize::from(self.width) * 32,
+            TileKind::Entries => {
+                for _ in 0..self.width {
+                    let length = wider.get(end..)?.first_chunk::<2>()?;
+                    end += 2 + usize::from(u16::from_be_bytes(*length));
+                }
+            }
+        }
+        wider.get(..end)
+    }
+
     /// The path below the log's prefix, `tile/0/x001/234.p/7`.
     #[must_use]
     pub fn path(self) -> String {

@@ -23,6 +23,7 @@ use crate::{
         preprocess::Preprocessor,
         quality,
     },
+    planted,
     ports::recipes::LoadedRecipe,
     ports::{
         inference::{InferenceSession, Outputs},
@@ -122,7 +123,7 @@ fn inspect(
     let recipe = &lane.recipe.recipe;
 
     let encoded = Blake3Digest::of(&request.image);
-    if encoded != request.claimed {
+    if encoded != request.claimed && !planted::has("ignore-client-digest") {
         return Err(Refusal::DigestMismatch { claimed: request.claimed, found: encoded });
     }
     timings.check = watch.lap();
@@ -137,7 +138,11 @@ fn inspect(
     let tensor = lane.preprocessor.prepare(&frame).map_err(|error| Refusal::BadFrame(error.to_string()))?;
     timings.preprocess = watch.lap();
 
-    lane.session.run(tensor, shape, &mut lane.outputs).map_err(|error| Refusal::InferenceFault(error.to_string()))?;
+    let ran = lane.session.run(tensor, shape, &mut lane.outputs).map_err(|error| error.to_string());
+    let ran = if planted::has("inference-error") { Err("a planted error".to_owned()) } else { ran };
+    if !planted::has("ok-on-inference-error") {
+        ran.map_err(Refusal::InferenceFault)?;
+    }
     timings.infer = watch.lap();
 
     let judged = decide::decide(
