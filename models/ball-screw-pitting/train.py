@@ -239,7 +239,7 @@ def main() -> None:
     recipe = RECIPE.format(
         width_px=WIDTH_PX, height_px=HEIGHT_PX, top_k=TOP_K, pixel_threshold=PIXEL_THRESHOLD, review=review, reject=reject
     )
-    write_release(arguments.out, "ball-screw-pitting", data, calibration, recipe, metrics)
+    write_release(arguments.out, "ball-screw-pitting", "1.0.0", data, calibration, recipe, metrics)
     np.savez_compressed(
         arguments.out / "crops.npz", val_score=val.score, val_label=val.label, test_score=test.score, test_label=test.label
     )

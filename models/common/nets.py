@@ -40,11 +40,13 @@ class TypeNet(nn.Module):
 
 
 class MapNet(nn.Module):
-    """U-Net (Ronneberger et al. 2015): [N, 1, H, W] to raw logits [N, labels, H/2, W/2]; H and W multiples of 16.
+    """U-Net (Ronneberger et al. 2015): [N, 1, H, W] to raw logits [N, labels, H/2, W/2].
+
+    H and W are multiples of 2 to the number of widths: the stem halves once, every width after the first once more.
 
     The stem halves the size at once and the map stays there: most of the time of a U-Net goes into its full-size
     layers, and a defect that matters is wider than two pixels of the input. With `quarter` the stem halves it once
-    more, which makes room for an input of twice the side; then H and W are multiples of 32.
+    more, which makes room for an input of twice the side; then of twice that.
     """
 
     def __init__(

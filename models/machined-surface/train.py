@@ -1,8 +1,8 @@
 """Trains, calibrates and tests machined-surface on simulated parts.
 
-lineproof camera simulate --write DATA/train --count 3600 --seed 101 --defect-rate 0.65
-lineproof camera simulate --write DATA/val   --count 1200 --seed 102 --defect-rate 0.5
-lineproof camera simulate --write DATA/test  --count 2000 --seed 103 --defect-rate 0.5
+lineproof camera simulate --write DATA/train --count 6000 --seed 101 --defect-rate 0.6
+lineproof camera simulate --write DATA/val   --count 2400 --seed 102 --defect-rate 0.5
+lineproof camera simulate --write DATA/test  --count 3000 --seed 103 --defect-rate 0.5
 python models/machined-surface/train.py --data DATA --out FOLDER
 
 Writes model.onnx, recipe.toml, the calibration file and metrics.json.
@@ -26,17 +26,31 @@ from common.nets import MapNet
 from common.score import map_scores
 from common.training import SEED, export, fit, maps_of, one_core_ms, seed_everything, write_release
 
+VERSION = "1.1.0"
 SIDE_PX = 512
 CELL_PX = 4  # a map cell is 4 x 4 pixels of the input
 # Trained on crops, as (side, how many per batch, share of batches): the network looks at neighbourhoods, and small crops
 # show more defects in the same time; the larger ones keep it used to whole holes, edges and stains.
-CROPS = ((128, 32, 0.75), (256, 8, 0.25))
+CROPS = ((128, 32, 0.6), (256, 8, 0.4))
 LABELS = ("scratch", "dent", "pit", "stain")  # the mask's values 1 to 4
-WIDTHS = (16, 32, 48, 64)
-STEPS = 9000
+BIT_OF_LABEL = np.array([0, 1, 2, 4, 8], np.uint8)
+WIDTHS = (16, 32, 64, 96, 128)
+STEPS = 18000
+# So often the network so far is asked about some training parts, and where it errs becomes part of the crops.
+LOOKS = 6
+LOOKED_AT = 1500
+# Before calibration, and focal loss makes all of them large: the bar between good and bad comes out near 0.75.
+FALSE_ALARM_FROM, MISSED_TO = 0.65, 0.75
+# Where crops come from, as shares: around a defect, around a cosmetic mark, where a look found an error, anywhere.
+CROPS_FROM = (0.4, 0.1, 0.2, 0.3)
 TOP_K = 4  # map cells: the smallest pit that counts covers two to four
 PIXEL_THRESHOLD = 0.5
 MEAN, STD = 0.5, 0.25
+# The figures also stand per severity of a part's worst mark: from (included), to (excluded). From 1 a part is bad.
+SEVERITIES = {
+    "no mark": (0, 1e-9), "below 0.6": (1e-9, 0.6), "0.6 to 1": (0.6, 1),
+    "1 to 1.2": (1, 1.2), "1.2 to 1.6": (1.2, 1.6), "1.6 to 2.4": (1.6, 2.4), "from 2.4": (2.4, np.inf),
+}  # fmt: skip
 # On the validation parts: at most this share of bad parts passed, and of good parts rejected.
 ESCAPE_ALLOWED = 0.015
 OVERKILL_ALLOWED = 0.01
@@ -44,7 +58,7 @@ OVERKILL_ALLOWED = 0.01
 CALIBRATION = """\
 format = 1
 name = "machined-surface"
-version = "1.0.0"
+version = "{version}"
 model = "MODEL_DIGEST"
 method = "platt"
 slope = {slope}
@@ -56,7 +70,7 @@ note = "least negative log-likelihood of the four scores of a part, so that a sc
 RECIPE = """\
 format = 1
 name = "machined-surface"
-version = "1.0.0"
+version = "{version}"
 title = "Simulated machined, cast and moulded surfaces: scratch, dent, pit, stain"
 
 [model]
@@ -64,7 +78,7 @@ file = "model.onnx"
 digest = "MODEL_DIGEST"
 
 [calibration]
-file = "machined-surface-1.0.0.toml"
+file = "machined-surface-{version}.toml"
 digest = "CALIBRATION_DIGEST"
 
 # Trained at 512 x 512. Larger frames are made smaller; much smaller ones have lost what the network looks for.
@@ -118,7 +132,13 @@ class Parts:
         self.masks = np.stack([np.asarray(Image.open(folder / line["mask"])) for line in lines])
         self.is_bad = np.array([line["is_bad"] for line in lines])
         self.surface = np.array([line["surface"] for line in lines])
-        self.defects = [[defect for defect in line["defects"] if defect["is_visible"]] for line in lines]
+        marks = [(number, mark) for number, line in enumerate(lines) for mark in line["defects"]]
+        most = [max((mark["severity"] for mark in line["defects"]), default=0.0) for line in lines]
+        # Of the part's worst mark, in times of the acceptance limit; 0 without a mark.
+        self.severity = np.array(most)
+        # As (part, box) each.
+        self.defects = [(number, mark["bbox"]) for number, mark in marks if mark["is_over_limit"]]
+        self.cosmetic = [(number, mark["bbox"]) for number, mark in marks if not mark["is_over_limit"]]
 
 
 def tensor_of(frames: np.ndarray) -> np.ndarray:
@@ -128,16 +148,18 @@ def tensor_of(frames: np.ndarray) -> np.ndarray:
 
 def cells_of(mask: np.ndarray) -> np.ndarray:
     """[H, W] labels to [4, H/4, W/4]: a cell counts when the defect touches it, so that a hairline stays whole."""
-    cells = mask.reshape(mask.shape[0] // CELL_PX, CELL_PX, mask.shape[1] // CELL_PX, CELL_PX)
-    return np.stack([(cells == label).any((1, 3)) for label in range(1, len(LABELS) + 1)])
+    bits = BIT_OF_LABEL[mask]
+    rows = np.bitwise_or.reduce([bits[first::CELL_PX] for first in range(CELL_PX)])
+    cells = np.bitwise_or.reduce([rows[:, first::CELL_PX] for first in range(CELL_PX)])
+    return (cells & BIT_OF_LABEL[1:, None, None]) > 0
 
 
 class Sampler:
-    """Draws training crops, a good half of them around a defect; turned, mirrored, other exposure, a little noise."""
+    """Draws training crops from where `CROPS_FROM` says; turned, mirrored, other exposure, a little noise."""
 
     def __init__(self, parts: Parts, rng: np.random.Generator):
         self.parts, self.rng = parts, rng
-        self.marks = [(number, defect["bbox"]) for number, some in enumerate(parts.defects) for defect in some]
+        self.errors: list[tuple[int, list[int]]] = []
 
     def batch(self) -> tuple[torch.Tensor, torch.Tensor]:
         side_px, count, _ = CROPS[self.rng.choice(len(CROPS), p=[share for _, _, share in CROPS])]
@@ -146,8 +168,9 @@ class Sampler:
 
     def one(self, side_px: int) -> tuple[np.ndarray, np.ndarray]:
         rng, room = self.rng, SIDE_PX - side_px
-        if rng.random() < 0.55:
-            number, (left, top, right, bottom) = self.marks[rng.integers(len(self.marks))]
+        boxes = (self.parts.defects, self.parts.cosmetic, self.errors, ())[rng.choice(4, p=CROPS_FROM)]
+        if boxes:
+            number, (left, top, right, bottom) = boxes[rng.integers(len(boxes))]
             x = np.clip(rng.integers(left, right) - rng.integers(8, side_px - 8), 0, room)
             y = np.clip(rng.integers(top, bottom) - rng.integers(8, side_px - 8), 0, room)
         else:
@@ -161,6 +184,31 @@ class Sampler:
         tensor = tensor_of(frame[None])[0] * rng.uniform(0.85, 1.15) + rng.uniform(-0.25, 0.25)
         noise = rng.standard_normal(tensor.shape, dtype=np.float32) * rng.uniform(0.0, 0.03)
         return (tensor + noise).astype(np.float32), cells_of(mask).astype(np.float32)
+
+    def look(self, model: torch.nn.Module) -> None:
+        """Asks the network about some parts and adds the worst cell of each where it is clearly wrong."""
+        before = len(self.errors)
+        for number in self.rng.choice(len(self.parts.frames), min(LOOKED_AT, len(self.parts.frames)), replace=False):
+            with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+                x = torch.from_numpy(tensor_of(self.parts.frames[number][None]))
+                guess = torch.sigmoid(model(x.to(memory_format=torch.channels_last))[0].float()).numpy()
+            truth = cells_of(self.parts.masks[number])
+            # A defect is found when one cell of it is; the cells around it are nobody's error.
+            false_alarm = np.where(near(truth.any(0)), 0, guess.max(0) - FALSE_ALARM_FROM)
+            found = np.where(truth, guess, 0).max((1, 2), keepdims=True)
+            missed = np.where(truth, MISSED_TO - found, 0).max(0)
+            wrong = np.maximum(false_alarm, missed)
+            y, x = np.unravel_index(wrong.argmax(), wrong.shape)
+            if wrong[y, x] > 0:
+                left, top = int(x) * CELL_PX, int(y) * CELL_PX
+                self.errors.append((number, [left, top, left + CELL_PX, top + CELL_PX]))
+        print(f"clearly wrong about {len(self.errors) - before} of {LOOKED_AT} training parts", flush=True)
+
+
+def near(cells: np.ndarray, reach: int = 3) -> np.ndarray:
+    """The cells and those within `reach` of them, along rows and columns."""
+    grown = F.max_pool2d(torch.from_numpy(cells[None].astype(np.float32)), 2 * reach + 1, 1, reach)
+    return grown[0].numpy() > 0
 
 
 def loss(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -231,9 +279,14 @@ class Judged:
             | {"roc_area": ranking_quality(bad[surface == name], self.score[surface == name])}
             for name in sorted(set(surface))
         }
+        by_severity = {}
+        for name, (low, high) in SEVERITIES.items():
+            some = (self.parts.severity >= low) & (self.parts.severity < high)
+            by_severity[name] = verdict_shares(bad[some], self.score[some], review, reject)
         interval = bootstrap(lambda b, s: ranking_quality(b, s), bad, self.score, rounds=500)
         area = {"roc_area": ranking_quality(bad, self.score), "roc_area_interval_95": interval}
-        return {"parts": verdict_shares(bad, self.score, review, reject) | area, "surface": by_surface, "label": kinds}
+        parts = verdict_shares(bad, self.score, review, reject) | area
+        return {"parts": parts, "surface": by_surface, "severity": by_severity, "label": kinds}
 
 
 def choose(judged: Judged) -> tuple[float, float]:
@@ -259,7 +312,9 @@ def main() -> None:
         model.load_state_dict(torch.load(arguments.weights))
     else:
         sampler = Sampler(Parts(arguments.data / "train"), rng)
-        model = fit(model, sampler.batch, loss, STEPS, peak_rate=3e-3, short_floats=True)
+        model = fit(
+            model, sampler.batch, loss, STEPS, peak_rate=3e-3, short_floats=True, look=sampler.look, looks=LOOKS
+        )  # fmt: skip
         torch.save(model.state_dict(), arguments.out / "weights.pt")
 
     val = Judged(model, Parts(arguments.data / "val"))
@@ -272,19 +327,19 @@ def main() -> None:
     test.calibrate(slope, intercept)
     data = export(model, SIDE_PX, SIDE_PX)
     metrics = {
-        "name": "machined-surface", "version": "1.0.0", "review": review, "reject": reject, "top_k": TOP_K,
+        "name": "machined-surface", "version": VERSION, "review": review, "reject": reject, "top_k": TOP_K,
         "slope": slope, "intercept": intercept, "val_parts": parts, "test_parts": len(test.score),
-        "parameters": sum(p.numel() for p in model.parameters()), "bytes": len(data),
+        "steps": STEPS, "parameters": sum(p.numel() for p in model.parameters()), "bytes": len(data),
         "one_core_ms": round(one_core_ms(data, SIDE_PX, SIDE_PX), 2),
         "val": metrics_of_val, "test": test.figures(review, reject),
     }  # fmt: skip
-    calibration = CALIBRATION.format(slope=slope, intercept=intercept, parts=parts, seed=SEED)
+    calibration = CALIBRATION.format(version=VERSION, slope=slope, intercept=intercept, parts=parts, seed=SEED)
     recipe = RECIPE.format(
-        side=SIDE_PX, mean=MEAN, std=STD, labels=", ".join(f'"{label}"' for label in LABELS), top_k=TOP_K,
+        version=VERSION, side=SIDE_PX, mean=MEAN, std=STD, labels=", ".join(f'"{label}"' for label in LABELS), top_k=TOP_K,
         pixel_threshold=PIXEL_THRESHOLD, review=review, reject=reject,
         **{bound: f"{value:f}".rstrip("0") for bound, value in QUALITY.items()},
     )  # fmt: skip
-    write_release(arguments.out, "machined-surface", data, calibration, recipe, metrics)
+    write_release(arguments.out, "machined-surface", VERSION, data, calibration, recipe, metrics)
     np.savez_compressed(arguments.out / "scores.npz", scores=test.scores, is_bad=test.parts.is_bad, surface=test.parts.surface)
 
 

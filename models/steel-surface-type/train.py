@@ -212,7 +212,7 @@ def main() -> None:
     )  # fmt: skip
     labels = "".join(f'  "{label}",\n' for label in LABELS.values())
     recipe = RECIPE.format(side=SIDE_PX, labels=labels, reject=f"{REJECT:.2f}")
-    write_release(arguments.out, "steel-surface-type", data, calibration, recipe, metrics)
+    write_release(arguments.out, "steel-surface-type", "1.0.0", data, calibration, recipe, metrics)
 
 
 if __name__ == "__main__":

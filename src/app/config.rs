@@ -310,7 +310,7 @@ cameras = ["{camera}"]
 # Which recipe inspects a product when the frame names none.
 [[product]]
 product = "demo-part"
-recipe = "machined-surface@1.0.0"
+recipe = "machined-surface@1.1.0"
 "#
     )
 }

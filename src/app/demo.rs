@@ -90,7 +90,7 @@ async fn demo(args: &DemoArgs) -> anyhow::Result<()> {
     let server = server::Server::open(config, &data, server::Role::Inspect)?;
     let listener = server::bind(([127, 0, 0, 1], 0).into()).await?;
     let address = listener.local_addr()?;
-    step(2, &format!("the service listens on {address} (loopback, plain text) with recipe machined-surface@1.0.0"));
+    step(2, &format!("the service listens on {address} (loopback, plain text) with recipe machined-surface@1.1.0"));
     let stopper = CancellationToken::new();
     let serving = tokio::spawn(server.serve(listener, stopper.clone()));
 

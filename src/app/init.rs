@@ -12,13 +12,13 @@ use crate::{
 
 /// The recipe that every data directory starts with, compiled into the binary.
 const EMBEDDED: &[(&str, &[u8])] = &[
-    ("models/machined-surface/1.0.0/recipe.toml", include_bytes!("../../models/machined-surface/1.0.0/recipe.toml")),
-    ("models/machined-surface/1.0.0/model.onnx", include_bytes!("../../models/machined-surface/1.0.0/model.onnx")),
+    ("models/machined-surface/1.1.0/recipe.toml", include_bytes!("../../models/machined-surface/1.1.0/recipe.toml")),
+    ("models/machined-surface/1.1.0/model.onnx", include_bytes!("../../models/machined-surface/1.1.0/model.onnx")),
     (
-        "models/machined-surface/1.0.0/MODEL_CARD.md",
-        include_bytes!("../../models/machined-surface/1.0.0/MODEL_CARD.md"),
+        "models/machined-surface/1.1.0/MODEL_CARD.md",
+        include_bytes!("../../models/machined-surface/1.1.0/MODEL_CARD.md"),
     ),
-    ("calibration/machined-surface-1.0.0.toml", include_bytes!("../../calibration/machined-surface-1.0.0.toml")),
+    ("calibration/machined-surface-1.1.0.toml", include_bytes!("../../calibration/machined-surface-1.1.0.toml")),
 ];
 
 /// What a new data directory is for.

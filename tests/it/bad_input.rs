@@ -128,7 +128,7 @@ fn a_second_service_on_the_same_data_is_refused() {
 fn a_recipe_whose_model_is_missing_or_altered_serves_nothing_and_says_why() {
     for (name, change) in [("missing", None), ("altered", Some(b"another model".as_slice()))] {
         let plant = Plant::new();
-        let model = plant.data().join("models/machined-surface/1.0.0/model.onnx");
+        let model = plant.data().join("models/machined-surface/1.1.0/model.onnx");
         match change {
             None => std::fs::remove_file(model).unwrap(),
             Some(bytes) => std::fs::write(model, bytes).unwrap(),

@@ -12,7 +12,7 @@ fn a_frame_gets_a_verdict_whose_entry_is_in_the_log() {
     block_on(async {
         let answer = service.inspection().await.inspect(part(1)).await.unwrap().into_inner();
         assert_ne!(answer.verdict(), pb::Verdict::Undefined);
-        assert_eq!(answer.recipe, "machined-surface@1.0.0");
+        assert_eq!(answer.recipe, "machined-surface@1.1.0");
         assert_eq!(answer.labels.len(), 4);
         assert!(!answer.duplicate);
         assert!(answer.timings.is_some_and(|timings| timings.infer_us > 0 && timings.commit_us > 0));

@@ -1,4 +1,4 @@
-//! Scratches, dents, pits and stains: where they lie, how they change the light, and whether a person would see them.
+//! Scratches, dents, pits and stains: where they lie, and how they change the light.
 
 use super::{
     DefectKind,
@@ -18,6 +18,14 @@ pub struct Stamp {
     pub strength: f32,
 }
 
+/// How large a mark may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Size {
+    Any,
+    /// One tiny hole; only a pit can be that small.
+    Pinhole,
+}
+
 /// Tries to find a place on the part before giving up.
 const PLACES_MAX: u32 = 60;
 
@@ -30,7 +38,7 @@ const GAIN_MAX: f32 = 4.0;
 impl Stamp {
     /// A defect of `kind` somewhere on the part's face; `None` when no place was found (a tiny visible face).
     /// `light` is the horizontal direction towards the lamp in image axes.
-    pub fn new(kind: DefectKind, canvas: &Canvas, light: (f32, f32), dice: &mut Dice) -> Option<Self> {
+    pub fn new(kind: DefectKind, size: Size, canvas: &Canvas, light: (f32, f32), dice: &mut Dice) -> Option<Self> {
         let margin = match kind {
             DefectKind::Scratch | DefectKind::Pit => 4.0,
             DefectKind::Dent | DefectKind::Stain => 9.0,
@@ -43,7 +51,7 @@ impl Stamp {
         let mut stamp = match kind {
             DefectKind::Scratch => scratch(canvas, at, light, dice),
             DefectKind::Dent => dent(canvas, at, light, dice),
-            DefectKind::Pit => pit(canvas, at, light, dice),
+            DefectKind::Pit => pit(canvas, at, size, light, dice),
             DefectKind::Stain => stain(canvas, at, dice),
         };
         stamp.clip_to_part(canvas);
@@ -67,6 +75,11 @@ impl Stamp {
                 own += 1;
             }
         }
+    }
+
+    /// What it covers, in square units.
+    pub fn area_units(&self, canvas: &Canvas) -> f32 {
+        self.inside.iter().filter(|is_inside| **is_inside).count() as f32 / (canvas.scale * canvas.scale)
     }
 
     /// Sets `strength` so that the defect changes its pixels by `levels` grey levels on average before the lens.
@@ -196,13 +209,17 @@ fn dent(canvas: &Canvas, at: (f32, f32), light: (f32, f32), dice: &mut Dice) -> 
 }
 
 /// Material is missing: one or a few dark holes with ragged edges, their far rim catching the light.
-fn pit(canvas: &Canvas, at: (f32, f32), light: (f32, f32), dice: &mut Dice) -> Stamp {
-    let lobes = if dice.chance(0.45) { 1 } else { 2 + dice.below(5) };
+fn pit(canvas: &Canvas, at: (f32, f32), size: Size, light: (f32, f32), dice: &mut Dice) -> Stamp {
+    let lobes = if size == Size::Pinhole || dice.chance(0.45) { 1 } else { 2 + dice.below(5) };
     let spread = if lobes == 1 { 0.0 } else { dice.range(4.0, 15.0) };
     let holes: Vec<(f32, f32, f32)> = (0..lobes)
         .map(|lobe| {
             let (direction, away) = (dice.direction(), if lobe == 0 { 0.0 } else { dice.range(0.3, 1.0) * spread });
-            let radius = if lobe == 0 { dice.mostly_low(2.9, 8.0) } else { dice.mostly_low(1.2, 4.5) };
+            let radius = match (size, lobe) {
+                (Size::Pinhole, _) => dice.range(1.2, 2.0),
+                (Size::Any, 0) => dice.mostly_low(2.9, 8.0),
+                (Size::Any, _) => dice.mostly_low(1.2, 4.5),
+            };
             (at.0 + direction.0 * away, at.1 + direction.1 * away, radius)
         })
         .collect();

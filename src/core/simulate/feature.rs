@@ -327,7 +327,7 @@ fn code(canvas: &mut Canvas, pose: Pose, at: (f32, f32), module: f32, modules: u
     });
 }
 
-/// Dust and lint: on the part, no defect of it. Each is smaller than [`super::VISIBLE_AREA_MIN`] or very faint.
+/// Dust and lint: on the part, no defect of it. Each is smaller than [`super::LIMIT_AREA`] or very faint.
 pub fn dirt(canvas: &mut Canvas, part: &mut Dice) {
     let specks = if part.chance(0.6) { part.below(14) } else { 0 };
     for _ in 0..specks {
