@@ -170,8 +170,10 @@ fn flipped_in_memory() -> Result<(), String> {
     victim::create(&data);
     let work = Work { first: 0, count: 20, group: 2, close: true };
     let (acks, output) = victim::run(Some(victim::with("flip-leaf")), &data, workshop.path(), &work);
-    if output.status.success() || data.join("log/checkpoint").exists() {
-        return Err("a checkpoint was signed over it".into());
+    // The checkpoint over nothing, of the start.
+    let checkpoint = fs::read_to_string(data.join("log/checkpoint")).unwrap_or_default();
+    if output.status.success() || checkpoint.lines().nth(1) != Some("0") {
+        return Err(format!("a checkpoint was signed over it: {checkpoint}"));
     }
     check::check_places(&data, &acks)
 }
