@@ -7,3 +7,4 @@ mod evidence;
 mod faults;
 mod harness;
 mod inspection;
+mod witness;
