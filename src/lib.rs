@@ -7,8 +7,8 @@
 //! - [`core`]: pure and synchronous: frames, recipes, decisions, the lineage format and its proofs.
 //! - [`ports`]: traits with a written contract towards disks, clocks, keys and model runtimes.
 //! - [`adapters`]: the log on disk, the image archive, sled, ONNX Runtime.
-//! - [`services`]: inspect, history, audit.
-//! - [`edge`]: gRPC. Only this layer knows prost types.
+//! - [`services`]: inspect, history, audit, witness.
+//! - [`edge`]: gRPC, and HTTP for witnesses. Only this layer knows prost types.
 //! - [`app`]: configuration, wiring, commands.
 //!
 //! Without the `server` feature only what an auditor needs to verify evidence is compiled.

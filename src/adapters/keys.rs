@@ -4,6 +4,7 @@
 //! value; the log itself and its proofs stay readable. Whoever steals `log.skey` can sign another history, which the
 //! anchor, a witness, or an auditor with an older checkpoint then exposes.
 
+mod witness;
 mod xaes;
 
 use std::{
@@ -17,6 +18,7 @@ use std::{
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use zeroize::Zeroizing;
 
+pub use self::witness::WitnessKey;
 use self::xaes::XaesSealer;
 use crate::{
     core::lineage::checkpoint::{KeyError, LogSigner},

@@ -7,6 +7,7 @@ pub mod log;
 pub mod ort;
 pub mod recipe_files;
 pub mod sled_index;
+pub mod witness;
 
 #[cfg(test)]
 mod tests;

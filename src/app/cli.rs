@@ -17,7 +17,7 @@ pub struct Cli {
 #[cfg_attr(feature = "server", expect(clippy::large_enum_variant, reason = "made once per process"))]
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Check a passport, an export or a data directory's log offline, with nothing but the public key
+    /// Check a passport, an export or a data directory's log offline, with nothing but public keys
     Verify(verify::VerifyArgs),
     /// Write the page that checks exports and passports in a browser, without this program and without network
     VerifyPage(verify_page::PageArgs),
@@ -50,6 +50,9 @@ enum ServerCommand {
     Fsck(super::fsck::FsckArgs),
     /// Build the search index anew from the log
     Reindex(super::search::ReindexArgs),
+    /// Vouch for others' logs that they have one history, or ask for it by files
+    #[command(subcommand)]
+    Witness(super::witness::WitnessCommand),
 }
 
 /// Where the data directory is.
@@ -103,7 +106,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
 
 #[cfg(feature = "server")]
 fn run_server_command(command: ServerCommand) -> anyhow::Result<ExitCode> {
-    use super::{camera, demo, evidence, fsck, init, logging, search, server};
+    use super::{camera, demo, evidence, fsck, init, logging, search, server, witness};
 
     match command {
         ServerCommand::Demo(args) => demo::run(&args),
@@ -130,6 +133,7 @@ fn run_server_command(command: ServerCommand) -> anyhow::Result<ExitCode> {
         ServerCommand::Export(args) => evidence::export(&args),
         ServerCommand::Fsck(args) => Ok(fsck::run(&args)),
         ServerCommand::Reindex(args) => search::reindex(&args),
+        ServerCommand::Witness(command) => witness::run(&command),
     }
 }
 

@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use crate::{
     adapters::log,
+    core::export::keys::VerifierKey,
     types::{CameraId, LineId, ProductId, RecipeRef, StationId},
 };
 
@@ -16,6 +17,8 @@ use crate::{
 pub const FILE_NAME: &str = "lineproof.toml";
 /// Longest configuration file in bytes.
 const CONFIG_BYTES_MAX: u64 = 1 << 20;
+/// Witnesses of one plant; a signed note takes 64 signatures, and every verifier at least 16.
+const WITNESSES_MAX: usize = 15;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -47,6 +50,10 @@ pub struct Config {
     pub log: Log,
     #[serde(default)]
     pub models: Models,
+    #[serde(default)]
+    pub witnesses: Witnesses,
+    #[serde(default, rename = "witness")]
+    pub witness: Vec<Witness>,
     #[serde(default, rename = "station")]
     pub stations: Vec<Station>,
     #[serde(default, rename = "product")]
@@ -161,6 +168,53 @@ impl Default for Models {
     }
 }
 
+/// What evidence needs of the witnesses together.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Witnesses {
+    /// A c2sp.org/tlog-policy file; unset: every configured witness must cosign. Relative to the data directory.
+    pub policy: Option<PathBuf>,
+    /// How long one witness may take for one answer.
+    pub timeout_ms: u64,
+}
+
+impl Default for Witnesses {
+    fn default() -> Self {
+        Self { policy: None, timeout_ms: 5000 }
+    }
+}
+
+/// Somebody who vouches for this log.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Witness {
+    /// The operator's name for it, in logs and commands.
+    pub name: String,
+    /// Its key, as `lineproof witness init` prints it.
+    #[serde(deserialize_with = "witness_key")]
+    pub vkey: VerifierKey,
+    /// Its submission prefix; unset: it is reached by files.
+    pub url: Option<String>,
+    pub tls: Option<WitnessTls>,
+}
+
+/// How the witness is known, and how the plant shows itself. PEM files, relative to the data directory.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WitnessTls {
+    /// The authority that signed the witness's certificate.
+    pub ca: PathBuf,
+    /// This plant's certificate and key, for witnesses that ask for one.
+    pub certificate: Option<PathBuf>,
+    pub key: Option<PathBuf>,
+}
+
+fn witness_key<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<VerifierKey, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let key = VerifierKey::parse(text.trim()).map_err(serde::de::Error::custom)?;
+    if key.is_log() { Err(serde::de::Error::custom("this is a log's key, not a witness's")) } else { Ok(key) }
+}
+
 /// A station that may send frames.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -230,6 +284,14 @@ impl Config {
         require((1024..=1 << 30).contains(&inspect.frame_bytes_max), "inspect.frame_bytes_max", "1024 bytes to 1 GiB")?;
         require((1..=3_600_000).contains(&inspect.useful_for_ms), "inspect.useful_for_ms", "1 ms to one hour")?;
         require((0.0..=1.0).contains(&self.archive.ok_share), "archive.ok_share", "a share between 0 and 1")?;
+        require((1..=60_000).contains(&self.witnesses.timeout_ms), "witnesses.timeout_ms", "1 ms to one minute")?;
+        require(self.witness.len() <= WITNESSES_MAX, "witness", "at most 15 witnesses")?;
+        for (at, witness) in self.witness.iter().enumerate() {
+            let is_new = |other: &Witness| other.name != witness.name && other.vkey.key() != witness.vkey.key();
+            require(self.witness[..at].iter().all(is_new), "witness", "each witness has its own name and key")?;
+            let pair = witness.tls.as_ref().is_none_or(|tls| tls.certificate.is_some() == tls.key.is_some());
+            require(pair, "witness.tls", "certificate and key go together")?;
+        }
         let mut products = std::collections::HashSet::new();
         for product in &self.products {
             require(products.insert(&product.product), "product", "a product is named once")?;
@@ -249,6 +311,13 @@ impl Config {
         resolve(&mut self.models.calibrations);
         if let Some(path) = &mut self.models.onnxruntime {
             resolve(path);
+        }
+        if let Some(path) = &mut self.witnesses.policy {
+            resolve(path);
+        }
+        for tls in self.witness.iter_mut().filter_map(|witness| witness.tls.as_mut()) {
+            resolve(&mut tls.ca);
+            [&mut tls.certificate, &mut tls.key].into_iter().flatten().for_each(resolve);
         }
         if let Some(tls) = &mut self.listen.tls {
             resolve(&mut tls.certificate);
@@ -301,6 +370,16 @@ recipes = "models"                      # <name>/<version>/recipe.toml
 calibrations = "calibration"
 # onnxruntime = "lib/libonnxruntime.so" # unset: ORT_DYLIB_PATH, beside the executable, or .cache/onnxruntime
 
+# Others who vouch that this log has one history; docs/witness.md.
+# [witnesses]
+# policy = "witness.policy"             # c2sp.org/tlog-policy; unset: every witness below must cosign
+# timeout_ms = 5000
+# [[witness]]
+# name = "oem"
+# vkey = "oem.example/witness+…"
+# url = "https://witness.oem.example:7444"   # unset: by files, `lineproof witness request` and `import`
+# tls = {{ ca = "tls/oem-ca.pem", certificate = "tls/plant.pem", key = "tls/plant.key" }}
+
 # Only these stations may send frames.
 [[station]]
 line = "{line}"
@@ -344,6 +423,21 @@ mod tests {
         assert!(error.contains("archive.ok_share"), "{error}");
         let error = parse(&example().replace("line = \"l\"", "line = \"a/b\"")).unwrap_err();
         assert!(error.contains("line = \"a/b\""), "{error}");
+    }
+
+    #[test]
+    fn witnesses_have_keys_of_witnesses_and_their_own_names() {
+        let cosigner = crate::core::witness::cosign::Cosigner::new("oem.example/w", &[1; 32]).unwrap();
+        let vkey = cosigner.verifier_key().line();
+        let one = format!("\n[[witness]]\nname = \"oem\"\nvkey = \"{vkey}\"\n");
+        let config = parse(&(example() + &one)).unwrap();
+        assert_eq!(config.witness[0].vkey.line(), vkey);
+        let error = parse(&(example() + &one + &one)).unwrap_err();
+        assert!(error.contains("its own name and key"), "{error}");
+        let error = parse(&(example() + &one.replace("oem.example/w", "oen.example/w"))).unwrap_err();
+        assert!(error.contains("vkey") && error.contains("eight hex digits"), "{error}");
+        let half = one + "tls = { ca = \"ca.pem\", certificate = \"c.pem\" }\n";
+        assert!(parse(&(example() + &half)).unwrap_err().contains("go together"));
     }
 
     #[test]

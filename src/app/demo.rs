@@ -305,7 +305,9 @@ fn check(file: &Path, vkey: &Path, should_hold: bool) -> anyhow::Result<()> {
     println!("   $ lineproof verify {} --key {}", file.display(), vkey.display());
     let holds = verify::check(&verify::VerifyArgs {
         file: file.to_owned(),
-        key: vkey.to_owned(),
+        key: Some(vkey.to_owned()),
+        policy: None,
+        against: None,
         json: false,
         lang: Some(Lang::En),
     })?;

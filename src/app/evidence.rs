@@ -14,10 +14,17 @@ use super::{
     cli::{DataArgs, now, usage},
     client,
     history::SearchArgs,
+    witness::plant,
 };
-use crate::edge::{
-    convert,
-    pb::{self, get_decision_request::By, get_passport_request::Of},
+use crate::{
+    core::{
+        export::{CHECKPOINT, zip::Archive},
+        lineage::passport::Passport,
+    },
+    edge::{
+        convert,
+        pb::{self, get_decision_request::By, get_passport_request::Of},
+    },
 };
 
 #[derive(Debug, Args)]
@@ -69,6 +76,8 @@ pub fn passport(args: &PassportArgs) -> anyhow::Result<ExitCode> {
         let path = if number == 0 { out.clone() } else { numbered(&out, number + 1) };
         write_whole(&path, passport.text.as_bytes())?;
         println!("wrote {} (entry {})", path.display(), passport.entry_index);
+        let checkpoint = Passport::parse(&passport.text).context("the service's passport")?.checkpoint;
+        say_whether_witnessed(&args.data.data, &checkpoint)?;
     }
     println!("check it anywhere: lineproof verify {} --key log.vkey", out.display());
     Ok(ExitCode::SUCCESS)
@@ -83,8 +92,28 @@ pub fn export(args: &ExportArgs) -> anyhow::Result<ExitCode> {
     };
     let bytes = client::with_office(&args.data.data, async |office| download(office, filter, &args.out).await)?;
     println!("wrote {} ({bytes} bytes)", args.out.display());
+    say_whether_witnessed(&args.data.data, &checkpoint_of_export(&args.out)?)?;
     println!("check it anywhere: lineproof verify {} --key log.vkey", args.out.display());
     Ok(ExitCode::SUCCESS)
+}
+
+/// Evidence that is given before enough witnesses cosigned is genuine, but an auditor with a policy refuses it.
+fn say_whether_witnessed(data_dir: &Path, checkpoint: &str) -> anyhow::Result<()> {
+    match plant::is_witnessed(data_dir, checkpoint)? {
+        None => {}
+        Some(true) => println!("  its checkpoint is cosigned as the witness policy asks"),
+        Some(false) => println!(
+            "  NOT WITNESSED YET: its checkpoint lacks cosignatures the witness policy asks for; fetch it again when the witnesses answered"
+        ),
+    }
+    Ok(())
+}
+
+fn checkpoint_of_export(path: &Path) -> anyhow::Result<String> {
+    let bytes = fs::read(path).with_context(|| path.display().to_string())?;
+    let archive = Archive::open(&bytes).context("the service's export")?;
+    let mut reader = archive.reader(CHECKPOINT).context("the service's export has no checkpoint")?;
+    Ok(std::io::read_to_string(&mut reader)?)
 }
 
 /// Streams an export into a file that appears only when it is whole.

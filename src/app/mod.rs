@@ -30,3 +30,7 @@ pub mod search;
 pub mod server;
 #[cfg(feature = "server")]
 pub mod socket;
+#[cfg(feature = "server")]
+mod tls;
+#[cfg(feature = "server")]
+pub mod witness;

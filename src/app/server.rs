@@ -24,6 +24,7 @@ use tonic::transport::{Certificate, Identity, ServerTlsConfig, server::TcpIncomi
 use super::{
     config::{Config, Tls},
     socket,
+    witness::plant,
 };
 use crate::adapters::ort::OrtRuntime;
 use crate::{
@@ -35,6 +36,7 @@ use crate::{
         recipe_files::{self, TextStore},
         sled_index::{Found, SledIndex},
     },
+    core::export::keys::VerifierKey,
     core::lineage::entry::{
         ENTRY_VERSION, Entry, KeyEvent, KeyKind, RecipeEvent, RecipeEventKind, RecipeKind, RecipeRecord, Start,
         StartKind,
@@ -61,6 +63,7 @@ use crate::{
             record::{self, ArchiveRule},
         },
         recipes::RecipeBook,
+        witness::{Witnessed, collect::Collector},
     },
     types::EntryIndex,
 };
@@ -86,6 +89,8 @@ pub struct Server {
     inspect: Option<Inspect>,
     history: Arc<HistoryService>,
     audit: Arc<AuditService>,
+    /// Gathers cosignatures, where the plant has witnesses that are reached over the network.
+    collector: Option<Collector>,
     log: LogHandle,
     /// Dropped after the log has published its last checkpoint.
     indexer: IndexerHandle,
@@ -169,9 +174,17 @@ impl Server {
             }
         };
         let history = Arc::new(HistoryService::new(reader.clone(), index.clone()));
-        let audit = Arc::new(AuditService { reader, writer, index, texts: Arc::new(texts), signer, clock });
+        let log_key = VerifierKey::parse(&keys.verifier_key()).expect("the log's own key line is well-formed");
+        let kept = plant::kept(&config, data_dir, log_key.clone())?;
+        let witnessed = kept.map(|kept| Witnessed::new(Arc::new(kept)));
+        let collector = match (&witnessed, role) {
+            (Some(witnessed), Role::Inspect) => plant::collector(&config, log_key, reader.clone(), witnessed.clone())?,
+            _ => None,
+        };
+        let audit = AuditService { reader, writer, index, texts: Arc::new(texts), signer, clock, witnessed };
+        let audit = Arc::new(audit);
         let (data_dir, indexer) = (data_dir.to_owned(), indexer.spawn());
-        Ok(Self { config, data_dir, inspect, history, audit, log, indexer, log_stopped })
+        Ok(Self { config, data_dir, inspect, history, audit, collector, log, indexer, log_stopped })
     }
 
     /// Serves `listener` and the operator's socket until `stopper` fires, then drains and closes everything.
@@ -229,7 +242,7 @@ impl Server {
     }
 
     async fn run<C, E>(
-        self,
+        mut self,
         incoming: impl tokio_stream::Stream<Item = Result<C, E>>,
         tls: Option<ServerTlsConfig>,
         office: Option<JoinHandle<()>>,
@@ -239,6 +252,9 @@ impl Server {
         C: tokio::io::AsyncRead + tokio::io::AsyncWrite + tonic::transport::server::Connected + Unpin + Send + 'static,
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
+        // Ends by itself once the log has published its last checkpoint and that is cosigned.
+        let last_checkpoint = CancellationToken::new();
+        let collecting = self.collector.take().map(|collector| collector.spawn(last_checkpoint.clone()));
         let frame_bytes_max = self.config.inspect.frame_bytes_max;
         let (health, health_service) = tonic_health::server::health_reporter();
         let reflection = tonic_reflection::server::Builder::configure()
@@ -304,7 +320,12 @@ impl Server {
             served = served => served?,
             () = drained_late => tracing::warn!(seconds = DRAIN_MAX.as_secs(), "open calls were cut after the drain time"),
         }
-        tokio::task::spawn_blocking(move || self.close()).await.context("closing the service")?
+        tokio::task::spawn_blocking(move || self.close()).await.context("closing the service")??;
+        last_checkpoint.cancel();
+        if let Some(collecting) = collecting {
+            collecting.await.context("gathering cosignatures")?;
+        }
+        Ok(())
     }
 
     fn close(self) -> anyhow::Result<()> {
@@ -356,7 +377,7 @@ pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
 }
 
 /// A token that fires at SIGTERM or Ctrl-C.
-fn stop_on_signals() -> anyhow::Result<CancellationToken> {
+pub(super) fn stop_on_signals() -> anyhow::Result<CancellationToken> {
     use tokio::signal::unix::{SignalKind, signal};
 
     let stopper = CancellationToken::new();

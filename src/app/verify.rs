@@ -1,5 +1,7 @@
 //! `lineproof verify FILE --key VKEYFILE`: the auditor's command. It needs no network, no server and no trust.
 
+mod against;
+
 use std::{
     fs::File,
     io::{self, IsTerminal as _, Read as _, Write},
@@ -14,24 +16,40 @@ use crate::core::{
     export::{
         CHECKPOINT, FILE_BYTES_MAX, Lang,
         keys::{KEYS_MAX, Keys},
-        verify::{Findings, LogFiles, Problem, verify_export, verify_log, verify_passport},
+        verify::{
+            Findings, LogFiles, Problem, verify_checkpoint, verify_export, verify_log, verify_passport, verify_request,
+        },
         words,
     },
-    lineage::{checkpoint::VKEY_BYTES_MAX, passport::PASSPORT_BYTES_MAX},
+    lineage::{
+        checkpoint::{CHECKPOINT_BYTES_MAX, VKEY_BYTES_MAX},
+        passport::PASSPORT_BYTES_MAX,
+    },
+    witness::{
+        compare::Comparison,
+        policy::{POLICY_BYTES_MAX, Policy, PolicyError},
+        request::REQUEST_BYTES_MAX,
+    },
 };
 
 /// Bytes of a key file: as many keys as are read, each with a line of notes.
 const KEY_FILE_BYTES_MAX: u64 = (KEYS_MAX * VKEY_BYTES_MAX * 4) as u64;
 
-/// Check a passport, an export or a data directory, offline.
+/// Check a passport, an export, a data directory or a checkpoint, offline.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Exit status: 0 all is proven, 1 something is wrong, 2 the command was used wrongly.")]
 pub struct VerifyArgs {
-    /// A passport (.tlog-proof), an export (.zip), or a data directory.
+    /// A passport (.tlog-proof), an export (.zip), a data directory, or a signed checkpoint.
     pub file: PathBuf,
     /// File with the log's public key, from the plant by another way than FILE; several keys, one per line, are fine.
-    #[arg(long, value_name = "VKEYFILE")]
-    pub key: PathBuf,
+    #[arg(long, value_name = "VKEYFILE", required_unless_present = "policy")]
+    pub key: Option<PathBuf>,
+    /// c2sp.org/tlog-policy file: which witnesses must have cosigned. Its logs are trusted where no --key is given.
+    #[arg(long, value_name = "POLICY")]
+    pub policy: Option<PathBuf>,
+    /// What another auditor holds of the same log; two histories of it are told apart and shown.
+    #[arg(long, value_name = "OTHER")]
+    pub against: Option<PathBuf>,
     /// Facts for machines instead of sentences.
     #[arg(long)]
     pub json: bool,
@@ -59,16 +77,31 @@ pub fn run(args: &VerifyArgs) -> ExitCode {
 /// When there was nothing to check: a file that cannot be read, no key.
 pub fn check(args: &VerifyArgs) -> anyhow::Result<bool> {
     let lang = args.lang.unwrap_or_else(lang_of_environment);
-    let keys = read_keys(&args.key)?;
+    let keys = keys_of(args)?;
     let subject = Subject::open(&args.file)?;
-    let findings = subject.verify(&keys, args.json);
+    let other = args.against.as_deref().map(Subject::open).transpose()?;
+    let mut findings = subject.verify(&keys, args.json);
+    let compared = other.as_ref().map(|other| against::compare(&subject, other, &keys)).transpose();
+    let compared = compared.unwrap_or_else(|problem| {
+        findings.problem.get_or_insert(problem);
+        None
+    });
     let mut out = io::stdout().lock();
     if args.json {
-        print_json(&mut out, &findings, subject.kind(), lang)?;
+        print_json(&mut out, &findings, subject.kind(), compared.as_ref(), lang)?;
     } else {
         print_words(&mut out, &findings, &args.file, lang)?;
+        if let (Some(compared), Some(other)) = (&compared, &args.against) {
+            compared.print(&mut out, [&args.file, other], lang)?;
+        }
     }
-    Ok(findings.is_good())
+    match compared.map(|compared| compared.shows) {
+        Some(shows @ (Comparison::OtherLog | Comparison::Unlinked { .. })) if findings.is_good() => {
+            bail!("{}", words::comparison(&shows, lang))
+        }
+        Some(Comparison::Fork { .. }) => Ok(false),
+        _ => Ok(findings.is_good()),
+    }
 }
 
 /// Checks `file` with the keys in `key` and says the same as the command, each line behind `indent`; whether all is
@@ -95,6 +128,24 @@ fn lang_of_environment() -> Lang {
     set.and_then(|locale| locale.parse().ok()).unwrap_or_default()
 }
 
+/// The keys that were given, and the policy to hold them to.
+fn keys_of(args: &VerifyArgs) -> anyhow::Result<Keys> {
+    let keys = args.key.as_deref().map(read_keys).transpose()?;
+    let Some(path) = &args.policy else { return keys.context("no key was given") };
+    let policy = read_policy(path)?;
+    if keys.is_none() && policy.logs().is_empty() {
+        return Err(PolicyError::NoLog).with_context(|| path.display().to_string());
+    }
+    Ok(keys.unwrap_or_else(|| Keys::new(Vec::new())).with_policy(policy))
+}
+
+/// # Errors
+/// When the file cannot be read or is no policy.
+pub(super) fn read_policy(path: &Path) -> anyhow::Result<Policy> {
+    let bytes = read_bounded(path, POLICY_BYTES_MAX as u64)?;
+    Policy::parse(&bytes).with_context(|| path.display().to_string())
+}
+
 fn read_keys(path: &Path) -> anyhow::Result<Keys> {
     let text = read_bounded(path, KEY_FILE_BYTES_MAX)?;
     let text = String::from_utf8(text).with_context(|| format!("{}: a key file is text", path.display()))?;
@@ -106,7 +157,13 @@ enum Subject {
     Passport(Vec<u8>),
     Export(Vec<u8>),
     Log(PathBuf),
-    Other { bytes: u64 },
+    /// A signed note.
+    Checkpoint(Vec<u8>),
+    /// A checkpoint with the proof from an earlier size, as `lineproof witness request` writes it.
+    Request(Vec<u8>),
+    Other {
+        bytes: u64,
+    },
 }
 
 impl Subject {
@@ -125,6 +182,10 @@ impl Subject {
             Self::Export(bytes)
         } else if bytes.starts_with(b"c2sp.org/tlog-proof") {
             Self::Passport(bytes)
+        } else if bytes.starts_with(b"old ") && bytes.len() <= REQUEST_BYTES_MAX {
+            Self::Request(bytes)
+        } else if bytes.len() <= CHECKPOINT_BYTES_MAX && String::from_utf8_lossy(&bytes).contains("\n\n— ") {
+            Self::Checkpoint(bytes)
         } else {
             Self::Other { bytes: bytes.len() as u64 }
         })
@@ -135,6 +196,8 @@ impl Subject {
             Self::Passport(_) => "passport",
             Self::Export(_) => "export",
             Self::Log(_) => "log",
+            Self::Checkpoint(_) => "checkpoint",
+            Self::Request(_) => "request",
             Self::Other { .. } => "unknown",
         }
     }
@@ -151,6 +214,8 @@ impl Subject {
             },
             Self::Export(bytes) => verify_export(bytes, keys),
             Self::Log(path) => verify_log(&Directory(path), keys, &mut progress(quiet)),
+            Self::Checkpoint(bytes) => verify_checkpoint(bytes, keys),
+            Self::Request(bytes) => verify_request(bytes, keys),
             Self::Other { bytes } => failed(Problem::NotRecognised {
                 reason: format!("its {bytes} bytes begin neither like a ZIP file nor like a tlog-proof"),
             }),
@@ -172,7 +237,7 @@ fn progress(quiet: bool) -> impl FnMut(u64, u64) {
 }
 
 /// A log below a directory.
-struct Directory<'a>(&'a Path);
+pub(super) struct Directory<'a>(pub &'a Path);
 
 impl LogFiles for Directory<'_> {
     fn read(&self, path: &str, bytes_max: u64) -> io::Result<Option<Vec<u8>>> {
@@ -221,6 +286,8 @@ struct Facts {
     #[serde(skip_serializing_if = "Option::is_none")]
     problem: Option<ProblemFacts>,
     steps: Vec<StepFacts>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    comparison: Option<against::ComparisonFacts>,
 }
 
 #[derive(Serialize)]
@@ -237,19 +304,26 @@ struct ProblemFacts {
     text: String,
 }
 
-fn print_json(out: &mut impl Write, findings: &Findings, kind: &'static str, lang: Lang) -> anyhow::Result<()> {
+fn print_json(
+    out: &mut impl Write,
+    findings: &Findings,
+    kind: &'static str,
+    compared: Option<&against::Compared>,
+    lang: Lang,
+) -> anyhow::Result<()> {
     let step = |step| -> anyhow::Result<StepFacts> {
         Ok(StepFacts { text: words::step(step, lang), facts: serde_json::to_value(step)? })
     };
     let facts = Facts {
         kind,
-        ok: findings.is_good(),
+        ok: findings.is_good() && compared.is_none_or(against::Compared::is_good),
         problem: findings.problem.as_ref().map(|problem| ProblemFacts {
             code: problem.code(),
             meaning: words::meaning(problem, lang),
             text: words::wrong(problem, lang),
         }),
         steps: findings.steps.iter().map(step).collect::<anyhow::Result<_>>()?,
+        comparison: compared.map(|compared| compared.facts(lang)),
     };
     serde_json::to_writer_pretty(&mut *out, &facts)?;
     writeln!(out)?;

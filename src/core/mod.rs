@@ -3,6 +3,7 @@
 pub mod export;
 pub mod lineage;
 pub mod recipe;
+pub mod witness;
 
 #[cfg(feature = "server")]
 pub mod counter;

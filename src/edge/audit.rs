@@ -61,8 +61,10 @@ impl Api for AuditEdge {
         &self,
         _request: Request<pb::GetCheckpointRequest>,
     ) -> Result<Response<pb::GetCheckpointResponse>, Status> {
-        let checkpoint = self.blocking(AuditService::checkpoint).await?;
-        Ok(Response::new(pb::GetCheckpointResponse { note: checkpoint.note.to_string() }))
+        let read = |service: &AuditService| Ok((service.checkpoint()?, service.witnessed()?));
+        let (latest, witnessed) = self.blocking(read).await?;
+        let witnessed = witnessed.map(|witnessed| witnessed.note.to_string()).unwrap_or_default();
+        Ok(Response::new(pb::GetCheckpointResponse { note: latest.note.to_string(), witnessed }))
     }
 
     async fn get_inclusion_proof(
@@ -214,7 +216,7 @@ fn status(error: &AuditError) -> Status {
         AuditError::Export(ExportError::TooMany { .. }) => Code::OutOfRange,
         AuditError::NotYet { .. } | AuditError::Note(_) => Code::Unavailable,
         AuditError::Read(error) => read_code(error),
-        AuditError::Index(_) | AuditError::Export(_) => Code::Internal,
+        AuditError::Index(_) | AuditError::Export(_) | AuditError::Witnessed(_) => Code::Internal,
     };
     Status::new(code, error.to_string())
 }

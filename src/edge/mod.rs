@@ -1,10 +1,11 @@
-//! gRPC: authorise, convert, call, convert. Only this layer knows prost types.
+//! gRPC, and HTTP for witnesses: authorise, convert, call, convert. Only this layer knows prost types.
 
 pub mod audit;
 pub mod convert;
 pub mod history;
 pub mod inspection;
 pub mod status;
+pub mod witness;
 
 /// What `proto/lineproof/v1` says, compiled.
 pub mod pb {

@@ -8,3 +8,4 @@ pub mod lineage;
 pub mod recipes;
 pub mod sealer;
 pub mod texts;
+pub mod witness;

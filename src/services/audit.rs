@@ -1,5 +1,5 @@
-//! Answers auditors: passports of parts and exports of selections, each under the latest checkpoint, each noted in the
-//! log before it is given away. Blocks on the disk.
+//! Answers auditors: passports of parts and exports of selections, each under the newest checkpoint that enough
+//! witnesses vouch for, else the latest; each noted in the log before it is given away. Blocks on the disk.
 
 use std::{
     io::Write,
@@ -26,7 +26,9 @@ use crate::{
         index::{DecisionIndex, EntryKind, Filter, IndexError, Order, PAGE_ENTRIES_MAX, RecipeFilter},
         lineage::{Append, AppendError, LogReader, LogWriter, PrivateRecord, ReadError, SignedCheckpoint},
         texts::RecipeTexts,
+        witness::MemoryError,
     },
+    services::witness::Witnessed,
     types::{Blake3Digest, EntryIndex, Serial, Sha256Digest},
 };
 
@@ -51,6 +53,8 @@ pub enum AuditError {
     Index(#[from] IndexError),
     #[error(transparent)]
     Export(#[from] ExportError),
+    #[error("the cosigned checkpoint cannot be read: {0}")]
+    Witnessed(#[from] MemoryError),
     /// Nothing is given away that cannot be noted.
     #[error("the access cannot be noted in the log: {0}")]
     Note(#[from] AppendError),
@@ -73,6 +77,8 @@ pub struct AuditService {
     pub texts: Arc<dyn RecipeTexts>,
     pub signer: Arc<LogSigner>,
     pub clock: Arc<dyn Clock>,
+    /// Set where the plant has witnesses.
+    pub witnessed: Option<Arc<Witnessed>>,
 }
 
 impl AuditService {
@@ -81,7 +87,24 @@ impl AuditService {
     /// # Errors
     /// [`AuditError::Read`].
     pub fn checkpoint(&self) -> Result<SignedCheckpoint, AuditError> {
-        Ok(self.reader.checkpoint()?)
+        let latest = self.reader.checkpoint()?;
+        // The same checkpoint with more signatures under it, where there are.
+        let witnessed = self.witnessed()?.filter(|witnessed| witnessed.size == latest.size);
+        Ok(witnessed.unwrap_or(latest))
+    }
+
+    /// The newest checkpoint that enough witnesses vouch for, if the plant has witnesses and there is one.
+    ///
+    /// # Errors
+    /// [`AuditError::Witnessed`].
+    pub fn witnessed(&self) -> Result<Option<SignedCheckpoint>, AuditError> {
+        Ok(self.witnessed.as_ref().map(|witnessed| witnessed.newest()).transpose()?.flatten())
+    }
+
+    /// The checkpoint that evidence over the first `size` entries is given under.
+    fn covering(&self, size: u64, latest: SignedCheckpoint) -> Result<SignedCheckpoint, AuditError> {
+        let witnessed = self.witnessed.as_ref().map(|witnessed| witnessed.covering(size)).transpose()?;
+        Ok(witnessed.flatten().unwrap_or(latest))
     }
 
     /// The passports of a part's decisions, oldest first, at most [`PASSPORTS_MAX`]. `who` asked is noted.
@@ -95,6 +118,8 @@ impl AuditService {
         if indexes.is_empty() {
             return Err(AuditError::NoPart(serial.to_string()));
         }
+        let size = indexes.iter().take(PASSPORTS_MAX).map(|index| index.0 + 1).max().unwrap_or_default();
+        let checkpoint = self.covering(size, checkpoint)?;
         indexes.into_iter().take(PASSPORTS_MAX).map(|index| self.passport(&checkpoint, index, who)).collect()
     }
 
@@ -103,7 +128,10 @@ impl AuditService {
     /// # Errors
     /// [`AuditError`].
     pub fn passport_by_index(&self, index: EntryIndex, who: Option<&Opening>) -> Result<PartPassport, AuditError> {
-        let checkpoint = self.reader.checkpoint()?;
+        let mut checkpoint = self.reader.checkpoint()?;
+        if index.0 < checkpoint.size {
+            checkpoint = self.covering(index.0 + 1, checkpoint)?;
+        }
         self.passport(&checkpoint, index, who)
     }
 
@@ -144,6 +172,8 @@ impl AuditService {
         }
         indexes.extend(self.gaps(selection, checkpoint.size)?);
         indexes.extend(self.recipe_events(checkpoint.size)?);
+        let size = indexes.iter().map(|index| index.0 + 1).max().unwrap_or_default();
+        let checkpoint = self.covering(size, checkpoint)?;
         let key: VerifierKey = key_of(&self.signer);
         let mut sign = |message: &[u8], counts: &Counts| -> Result<[u8; 64], SourceError> {
             let object = Sha256Digest::of(message).to_string();

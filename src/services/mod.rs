@@ -4,3 +4,4 @@ pub mod audit;
 pub mod history;
 pub mod inspect;
 pub mod recipes;
+pub mod witness;

@@ -82,6 +82,7 @@ impl Plant {
         let (writer, reader, _) = LogStore::open(config, signer.clone(), sealer, archive, index.clone()).unwrap();
         let reader = Arc::new(reader);
         let audit = AuditService {
+            witnessed: None,
             reader: reader.clone(),
             writer: Arc::new(writer.clone()),
             index: index.clone(),

@@ -11,3 +11,4 @@ mod inspection;
 mod office;
 mod older;
 mod syscalls;
+mod witness;

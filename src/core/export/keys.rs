@@ -6,9 +6,12 @@ use ed25519_dalek::{Signature, VerifyingKey};
 use sha2::{Digest as _, Sha256};
 
 use super::manifest::CheckpointFacts;
-use crate::core::lineage::{
-    checkpoint::{CHECKPOINT_BYTES_MAX, Checkpoint, CheckpointError},
-    entry::COUNTER_MAX,
+use crate::core::{
+    lineage::{
+        checkpoint::{CHECKPOINT_BYTES_MAX, Checkpoint, CheckpointError},
+        entry::COUNTER_MAX,
+    },
+    witness::policy::{Policy, Quorum},
 };
 
 /// Keys in one key file.
@@ -18,6 +21,7 @@ const KEY_LINE_BYTES_MAX: usize = 512;
 const SIGNATURES_MAX: usize = 64;
 const ED25519: u8 = 1;
 const COSIGNATURE: u8 = 4;
+const ML_DSA_COSIGNATURE: u8 = 6;
 
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum KeyError {
@@ -41,7 +45,7 @@ pub enum NoteError {
     Signature { key: String },
 }
 
-/// A public key with its name.
+/// A public key with its name: a log's, or a witness's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VerifierKey {
     name: String,
@@ -55,6 +59,12 @@ impl VerifierKey {
     #[must_use]
     pub fn log(name: &str, key: VerifyingKey) -> Self {
         Self { name: name.into(), id: key_id(name, ED25519, key.as_bytes()), kind: ED25519, key }
+    }
+
+    /// The key under which a witness of this name cosigns (c2sp.org/tlog-cosignature, Ed25519).
+    #[must_use]
+    pub fn witness(name: &str, key: VerifyingKey) -> Self {
+        Self { name: name.into(), id: key_id(name, COSIGNATURE, key.as_bytes()), kind: COSIGNATURE, key }
     }
 
     /// Reads a vkey line: `<name>+<8 hex>+<base64 of type and key>`.
@@ -72,6 +82,11 @@ impl VerifierKey {
         let key = BASE64.decode(key).map_err(|_| "the part after the second + is not base64")?;
         let (kind, key) = match key.split_first() {
             Some((&kind @ (ED25519 | COSIGNATURE), key)) => (kind, key),
+            Some((&ML_DSA_COSIGNATURE, _)) => {
+                return Err(
+                    "it is an ML-DSA-44 key, which this release does not check; ask the witness for its Ed25519 key",
+                );
+            }
             _ => return Err("it is not an Ed25519 key"),
         };
         let bytes: &[u8; 32] = key.try_into().map_err(|_| "an Ed25519 key has 32 bytes")?;
@@ -114,21 +129,47 @@ impl VerifierKey {
         groups.join(" ")
     }
 
-    fn is_log(&self) -> bool {
+    /// A log's key, not a witness's.
+    #[must_use]
+    pub fn is_log(&self) -> bool {
         self.kind == ED25519
     }
 
+    /// The four bytes a signature line of this key begins with.
+    #[must_use]
+    pub fn id(&self) -> [u8; 4] {
+        self.id
+    }
+
+    /// Whether a signature line claims to be by this key.
+    #[must_use]
+    pub fn is_named_by(&self, line: &SignatureLine<'_>) -> bool {
+        self.name == line.name && self.id == line.id
+    }
+
     /// Checks the bytes after the key id of a signature line.
-    fn verify(&self, text: &str, signature: &[u8]) -> bool {
+    #[must_use]
+    pub fn verify(&self, text: &str, signature: &[u8]) -> bool {
         let (message, signature) = if self.is_log() {
             (text.to_owned(), signature)
         } else {
             let Some((time, signature)) = signature.split_first_chunk::<8>() else { return false };
-            (format!("cosignature/v1\ntime {}\n{text}", u64::from_be_bytes(*time)), signature)
+            let time = u64::from_be_bytes(*time);
+            // A witness says when: tlog-witness forbids zero, tlog-cosignature more than 63 bits.
+            if time == 0 || i64::try_from(time).is_err() {
+                return false;
+            }
+            (cosigned_message(time, text), signature)
         };
         let Ok(signature) = Signature::from_slice(signature) else { return false };
         self.key.verify_strict(message.as_bytes(), &signature).is_ok()
     }
+}
+
+/// What a witness signs (c2sp.org/tlog-cosignature): that it saw this checkpoint as the largest consistent one, and when.
+#[must_use]
+pub fn cosigned_message(time: u64, text: &str) -> String {
+    format!("cosignature/v1\ntime {time}\n{text}")
 }
 
 fn key_id(name: &str, kind: u8, key: &[u8; 32]) -> [u8; 4] {
@@ -142,7 +183,38 @@ fn key_id(name: &str, kind: u8, key: &[u8; 32]) -> [u8; 4] {
 
 /// The keys an auditor trusts: one per line; empty lines and lines that begin with `#` are skipped.
 #[derive(Clone, Debug)]
-pub struct Keys(Vec<VerifierKey>);
+pub struct Keys {
+    keys: Vec<VerifierKey>,
+    policy: Option<Policy>,
+}
+
+impl Keys {
+    /// Trusts these keys and nothing else yet.
+    #[must_use]
+    pub fn new(keys: Vec<VerifierKey>) -> Self {
+        Self { keys, policy: None }
+    }
+
+    /// Demands a policy besides, and knows its witnesses. Where no key is given, the policy's logs are trusted.
+    #[must_use]
+    pub fn with_policy(mut self, policy: Policy) -> Self {
+        if self.keys.is_empty() {
+            self.keys = policy.logs().to_vec();
+        }
+        self.policy = Some(policy);
+        self
+    }
+
+    #[must_use]
+    pub fn has_policy(&self) -> bool {
+        self.policy.is_some()
+    }
+
+    fn find(&self, line: &SignatureLine<'_>) -> Option<&VerifierKey> {
+        let witnesses = self.policy.iter().flat_map(Policy::witnesses);
+        self.keys.iter().chain(witnesses).find(|key| key.is_named_by(line))
+    }
+}
 
 impl std::str::FromStr for Keys {
     type Err = KeyError;
@@ -163,13 +235,13 @@ impl std::str::FromStr for Keys {
                 return Err(KeyError::TooMany);
             }
         }
-        if keys.is_empty() { Err(KeyError::Empty) } else { Ok(Self(keys)) }
+        if keys.is_empty() { Err(KeyError::Empty) } else { Ok(Self::new(keys)) }
     }
 }
 
 impl From<VerifierKey> for Keys {
     fn from(key: VerifierKey) -> Self {
-        Self(vec![key])
+        Self::new(vec![key])
     }
 }
 
@@ -179,69 +251,144 @@ pub struct Signed {
     pub facts: CheckpointFacts,
     /// The log's key that signed.
     pub key: VerifierKey,
-    /// Names of trusted witnesses that cosigned.
-    pub witnesses: Vec<String>,
+    /// What known witnesses put under it, checked, in the note's order.
+    pub cosignatures: Vec<Cosignature>,
+    /// Signatures of keys that are not known here, as they call themselves: nothing about them was checked.
+    pub unchecked: Vec<String>,
+    /// What the policy says of it, if there is one.
+    pub quorum: Option<Quorum>,
+}
+
+/// A witness's statement under a checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cosignature {
+    pub witness: VerifierKey,
+    /// POSIX seconds by the witness's clock.
+    pub time: u64,
+}
+
+impl Cosignature {
+    /// The time as people read it, `2026-11-25T04:05:06Z`.
+    #[must_use]
+    pub fn time_text(&self) -> String {
+        let time = i64::try_from(self.time).ok().and_then(|time| jiff::Timestamp::from_second(time).ok());
+        time.map_or_else(|| format!("{} s", self.time), |time| time.to_string())
+    }
 }
 
 impl Keys {
     /// Checks a checkpoint: a trusted key named like the log has signed it, and no trusted key's signature is wrong.
+    /// What the policy says of it stands in the result.
     ///
     /// # Errors
     /// [`NoteError`]; the text of a note that fails is not to be believed.
     pub fn open_checkpoint(&self, note: &[u8]) -> Result<Signed, NoteError> {
+        let note = std::str::from_utf8(note).map_err(|_| NoteError::Form("it is not UTF-8"))?;
+        let Note { text, signatures } = Note::parse(note)?;
+        let facts = read_checkpoint(text)?;
+        let (mut log_keys, mut cosignatures, mut unchecked) = (Vec::new(), Vec::<Cosignature>::new(), Vec::new());
+        for line in &signatures {
+            let Some(key) = self.find(line) else {
+                unchecked.push(line.key_id());
+                continue;
+            };
+            if !key.verify(text, &line.signature) {
+                return Err(NoteError::Signature { key: key.key_id() });
+            }
+            match line.time().filter(|_| !key.is_log()) {
+                // A witness may have been asked twice; its first word is the one that says most.
+                Some(time) => match cosignatures.iter_mut().find(|known| known.witness == *key) {
+                    Some(known) => known.time = known.time.min(time),
+                    None => cosignatures.push(Cosignature { witness: key.clone(), time }),
+                },
+                None if key.name == facts.origin => log_keys.push(key.clone()),
+                None => {}
+            }
+        }
+        let quorum = self.policy.as_ref().map(|policy| policy.evaluate(&log_keys, &cosignatures));
+        let key = log_keys.pop().ok_or_else(|| NoteError::NoSignature { origin: facts.origin.clone() })?;
+        Ok(Signed { facts, key, cosignatures, unchecked, quorum })
+    }
+}
+
+/// A signed note in its two parts; nothing in it is checked.
+#[derive(Clone, Debug)]
+pub struct Note<'a> {
+    /// With its last line break.
+    pub text: &'a str,
+    pub signatures: Vec<SignatureLine<'a>>,
+}
+
+/// One line below a note's text.
+#[derive(Clone, Debug)]
+pub struct SignatureLine<'a> {
+    pub name: &'a str,
+    pub id: [u8; 4],
+    /// The bytes after the id.
+    pub signature: Vec<u8>,
+    /// The line itself, without its line break.
+    pub line: &'a str,
+}
+
+impl SignatureLine<'_> {
+    /// Name and id as a vkey line begins, the name made fit for a line of text: a stranger chose it.
+    #[must_use]
+    pub fn key_id(&self) -> String {
+        let name: String = self.name.chars().take(80).flat_map(char::escape_debug).collect();
+        format!("{name}+{}", HEXLOWER.encode(&self.id))
+    }
+
+    /// The time a cosignature begins with.
+    #[must_use]
+    pub fn time(&self) -> Option<u64> {
+        self.signature.first_chunk::<8>().map(|time| u64::from_be_bytes(*time))
+    }
+
+    fn read(line: &str) -> Option<SignatureLine<'_>> {
+        let (name, signature) = line.strip_prefix("— ")?.split_once(' ')?;
+        let bytes = BASE64.decode(signature).ok()?;
+        let (id, signature) = bytes.split_first_chunk::<4>()?;
+        let is_name = !name.is_empty() && !name.chars().any(|c| c == '+' || c.is_whitespace());
+        (is_name && !signature.is_empty()).then(|| SignatureLine { name, id: *id, signature: signature.to_vec(), line })
+    }
+}
+
+impl<'a> Note<'a> {
+    /// Reads a note of at most [`CHECKPOINT_BYTES_MAX`] bytes and 64 signatures.
+    ///
+    /// # Errors
+    /// [`NoteError::Form`].
+    pub fn parse(note: &'a str) -> Result<Self, NoteError> {
         if note.len() > CHECKPOINT_BYTES_MAX {
             return Err(NoteError::Form("it is too long"));
         }
-        let note = std::str::from_utf8(note).map_err(|_| NoteError::Form("it is not UTF-8"))?;
         if note.bytes().any(|byte| byte < 0x20 && byte != b'\n') {
             return Err(NoteError::Form("it has control characters"));
         }
         let separator = note.rfind("\n\n").ok_or(NoteError::Form("it has no empty line before the signatures"))?;
-        let (text, signatures) = (&note[..=separator], &note[separator + 2..]);
-        let facts = read_checkpoint(text)?;
-        let (mut log_key, mut witnesses) = (None, Vec::new());
-        for (name, id, signature) in read_signatures(signatures)? {
-            let Some(key) = self.0.iter().find(|key| key.name == name && key.id == id) else { continue };
-            if !key.verify(text, &signature) {
-                return Err(NoteError::Signature { key: key.key_id() });
-            }
-            if !key.is_log() {
-                witnesses.push(key.name.clone());
-            } else if key.name == facts.origin {
-                log_key = Some(key.clone());
-            }
-        }
-        let key = log_key.ok_or_else(|| NoteError::NoSignature { origin: facts.origin.clone() })?;
-        Ok(Signed { facts, key, witnesses })
+        Ok(Self { text: &note[..=separator], signatures: read_signatures(&note[separator + 2..])? })
     }
 }
 
-/// Name, key id and signature of one line.
-type SignatureLine<'a> = (&'a str, [u8; 4], Vec<u8>);
-
-fn read_signatures(text: &str) -> Result<Vec<SignatureLine<'_>>, NoteError> {
+/// Signature lines, each with its line break.
+///
+/// # Errors
+/// [`NoteError::Form`].
+pub fn read_signatures(text: &str) -> Result<Vec<SignatureLine<'_>>, NoteError> {
     let text = text.strip_suffix('\n').ok_or(NoteError::Form("its last line is cut off"))?;
     let lines: Vec<&str> = text.split('\n').collect();
     if lines.len() > SIGNATURES_MAX {
         return Err(NoteError::Form("it has too many signatures"));
     }
-    let read = |line: &'_ str| {
-        let (name, signature) = line.strip_prefix("— ")?.split_once(' ')?;
-        let bytes = BASE64.decode(signature).ok()?;
-        let (id, signature) = bytes.split_first_chunk::<4>()?;
-        let is_name = !name.is_empty() && !name.chars().any(|c| c == '+' || c.is_whitespace());
-        (is_name && !signature.is_empty()).then(|| (name.len(), *id, signature.to_vec()))
-    };
-    let form = NoteError::Form("a signature line is damaged");
-    let lines = lines.into_iter().map(|line| {
-        let (name_bytes, id, signature) = read(line)?;
-        let start = "— ".len();
-        Some((&line[start..start + name_bytes], id, signature))
-    });
-    lines.collect::<Option<_>>().ok_or(form)
+    let lines: Option<_> = lines.into_iter().map(SignatureLine::read).collect();
+    lines.ok_or(NoteError::Form("a signature line is damaged"))
 }
 
-fn read_checkpoint(text: &str) -> Result<CheckpointFacts, NoteError> {
+/// What a checkpoint's text says.
+///
+/// # Errors
+/// [`NoteError::Checkpoint`].
+pub fn read_checkpoint(text: &str) -> Result<CheckpointFacts, NoteError> {
     let checkpoint = Checkpoint::parse_text(text).map_err(NoteError::Checkpoint)?;
     if checkpoint.size > COUNTER_MAX {
         return Err(NoteError::Form("a log has less than 2^53 entries"));
@@ -280,7 +427,7 @@ pub(crate) mod tests {
         let one = VerifierKey::log("plant.example/log", SigningKey::from_bytes(&[1; 32]).verifying_key());
         let two = VerifierKey::log("plant.example/log", SigningKey::from_bytes(&[2; 32]).verifying_key());
         let keys: Keys = format!("# until 2025\n{}\n\n{}\r\n", one.line(), two.line()).parse().unwrap();
-        assert_eq!(keys.0, [one, two.clone()]);
+        assert_eq!(keys.keys, [one, two.clone()]);
         let note = checkpoint("plant.example/log", 5, Sha256Digest::of(b"r"), &SigningKey::from_bytes(&[2; 32]));
         assert_eq!(keys.open_checkpoint(note.as_bytes()).unwrap().key, two);
         assert_eq!("".parse::<Keys>().unwrap_err(), KeyError::Empty);
@@ -316,15 +463,18 @@ pub(crate) mod tests {
         let (signing, witness) = (SigningKey::from_bytes(&[3; 32]), SigningKey::from_bytes(&[4; 32]));
         let note = checkpoint("plant.example/log", 5, Sha256Digest::of(b"r"), &signing);
         let text = &note[..=note.rfind("\n\n").unwrap()];
-        let id = key_id("oem.example/w", COSIGNATURE, witness.verifying_key().as_bytes());
-        let time = 1_800_000_000_u64;
+        let vkey = VerifierKey::witness("oem.example/w", witness.verifying_key());
+        let (id, time) = (vkey.id, 1_800_000_000_u64);
         let signature = witness.sign(format!("cosignature/v1\ntime {time}\n{text}").as_bytes()).to_bytes();
         let line = BASE64.encode([&id[..], &time.to_be_bytes(), &signature].concat());
-        let vkey = VerifierKey { name: "oem.example/w".into(), id, kind: COSIGNATURE, key: witness.verifying_key() };
         let log = VerifierKey::log("plant.example/log", signing.verifying_key());
-        let keys = Keys(vec![log, VerifierKey::parse(&vkey.line()).unwrap()]);
+        let keys = Keys::new(vec![log.clone(), VerifierKey::parse(&vkey.line()).unwrap()]);
         let cosigned = format!("{note}— oem.example/w {line}\n");
-        assert_eq!(keys.open_checkpoint(cosigned.as_bytes()).unwrap().witnesses, ["oem.example/w"]);
+        let signed = keys.open_checkpoint(cosigned.as_bytes()).unwrap();
+        assert_eq!(signed.cosignatures, [Cosignature { witness: vkey.clone(), time }]);
+        assert_eq!(signed.cosignatures[0].time_text(), "2027-01-15T08:00:00Z");
+        let signed = Keys::from(log).open_checkpoint(cosigned.as_bytes()).unwrap();
+        assert_eq!((signed.cosignatures, signed.unchecked), (Vec::new(), vec![vkey.key_id()]));
         let later = BASE64.encode([&id[..], &(time + 1).to_be_bytes(), &signature].concat());
         let forged = format!("{note}— oem.example/w {later}\n");
         assert!(matches!(keys.open_checkpoint(forged.as_bytes()), Err(NoteError::Signature { .. })));

@@ -14,9 +14,17 @@ pub use passport::verify_passport;
 
 use serde::Serialize;
 
-use super::{consistency::Contradiction, keys::NoteError, manifest::ManifestError, multiproof::ProofError};
+use super::{
+    consistency::Contradiction,
+    keys::{Keys, NoteError, Signed},
+    manifest::ManifestError,
+    multiproof::ProofError,
+};
 use crate::{
-    core::lineage::{entry::EntryError, passport::PassportError, tiles::TileError, tree},
+    core::{
+        lineage::{entry::EntryError, passport::PassportError, tiles::TileError, tree},
+        witness::{policy::Quorum, request::AddCheckpoint},
+    },
     types::{Blake3Digest, Sha256Digest},
 };
 
@@ -48,6 +56,24 @@ pub enum Step {
         size: u64,
         key: String,
         witnesses: Vec<String>,
+    },
+    /// A known witness cosigned the checkpoint.
+    Cosigned {
+        witness: String,
+        time: String,
+    },
+    /// The policy that was asked for holds.
+    Quorum {
+        name: String,
+        missing: Vec<String>,
+    },
+    /// The log has so many more entries, which are not covered by what witnesses cosigned and were not checked.
+    NotWitnessed {
+        entries: u64,
+    },
+    /// Signatures below the checkpoint by keys that nobody gave: nothing is known of them.
+    Unchecked {
+        keys: Vec<String>,
     },
     Manifest {
         software: String,
@@ -120,6 +146,8 @@ pub enum Problem {
     ExtraFile { name: String },
     Order { name: String },
     Checkpoint(NoteError),
+    Policy(Quorum),
+    Consistency(tree::ProofError),
     Manifest(ManifestError),
     CheckpointDiffers,
     Container,
@@ -163,6 +191,8 @@ impl Problem {
             Self::ExtraFile { .. } => "extra_file",
             Self::Order { .. } => "file_order",
             Self::Checkpoint(_) => "checkpoint",
+            Self::Policy(_) => "policy",
+            Self::Consistency(_) => "consistency",
             Self::Manifest(_) => "manifest",
             Self::CheckpointDiffers => "checkpoint_differs",
             Self::Container => "container",
@@ -193,6 +223,49 @@ impl Problem {
             Self::EmptyLog => "empty_log",
         }
     }
+}
+
+/// Checks who signed a checkpoint and whether the policy, if there is one, holds.
+///
+/// # Errors
+/// [`Problem::Checkpoint`] or [`Problem::Policy`].
+pub fn open_checkpoint(note: &[u8], keys: &Keys, steps: &mut Vec<Step>) -> Result<Signed, Problem> {
+    let signed = keys.open_checkpoint(note).map_err(Problem::Checkpoint)?;
+    steps.push(Step::Checkpoint {
+        origin: signed.facts.origin.clone(),
+        size: signed.facts.size,
+        key: signed.key.key_id(),
+        witnesses: signed.cosignatures.iter().map(|cosignature| cosignature.witness.name().to_owned()).collect(),
+    });
+    for cosignature in &signed.cosignatures {
+        steps.push(Step::Cosigned { witness: cosignature.witness.key_id(), time: cosignature.time_text() });
+    }
+    if !signed.unchecked.is_empty() {
+        steps.push(Step::Unchecked { keys: signed.unchecked.clone() });
+    }
+    match &signed.quorum {
+        Some(quorum) if !quorum.is_satisfied() => return Err(Problem::Policy(quorum.clone())),
+        Some(quorum) => steps.push(Step::Quorum { name: quorum.name.clone(), missing: quorum.missing.clone() }),
+        None => {}
+    }
+    Ok(signed)
+}
+
+/// Checks a signed checkpoint alone.
+#[must_use]
+pub fn verify_checkpoint(note: &[u8], keys: &Keys) -> Findings {
+    gather(|steps| open_checkpoint(note, keys, steps).map(drop))
+}
+
+/// Checks the checkpoint in a request to a witness; its proof says something only beside an earlier checkpoint.
+#[must_use]
+pub fn verify_request(text: &[u8], keys: &Keys) -> Findings {
+    gather(|steps| {
+        let request = std::str::from_utf8(text).map_err(|error| error.to_string());
+        let request = request.and_then(|text| AddCheckpoint::parse(text).map_err(|refusal| refusal.to_string()));
+        let request = request.map_err(|reason| Problem::NotRecognised { reason })?;
+        open_checkpoint(request.note.as_bytes(), keys, steps).map(drop)
+    })
 }
 
 /// Runs a check that pushes its steps, and gathers both.

@@ -7,7 +7,7 @@ use super::{
     manifest::ManifestError,
     verify::{Problem, Step},
 };
-use crate::core::lineage::tree;
+use crate::core::{lineage::tree, witness::compare::Comparison};
 
 /// Digits in groups, readable in both languages.
 fn number(value: u64) -> String {
@@ -26,6 +26,10 @@ fn plural(count: u64, one: &str, many: &str) -> String {
     format!("{} {}", number(count), if count == 1 { one } else { many })
 }
 
+fn not_there(missing: &[String], verb: &str) -> String {
+    if missing.is_empty() { String::new() } else { format!(" ({verb}: {})", missing.join(", ")) }
+}
+
 /// One line that says what a step found right.
 #[must_use]
 pub fn step(step: &Step, lang: Lang) -> String {
@@ -40,12 +44,20 @@ fn step_en(step: &Step) -> String {
         Step::Container { files, bytes } => {
             format!("ZIP file: {files} files, {} bytes, nothing hidden between or behind them", number(*bytes))
         }
-        Step::Checkpoint { origin, size, key, witnesses } => {
-            let cosigned = match witnesses.len() {
-                0 => String::new(),
-                _ => format!(", cosigned by {}", witnesses.join(", ")),
-            };
-            format!("Checkpoint: log {origin:?} with {} entries, signed by {key}{cosigned}", number(*size))
+        Step::Checkpoint { origin, size, key, .. } => {
+            format!("Checkpoint: log {origin:?} with {} entries, signed by {key}", number(*size))
+        }
+        Step::Cosigned { witness, time } => format!("Witness: {witness} cosigned this checkpoint at {time}"),
+        Step::Quorum { name, missing } => {
+            format!("Policy: the quorum {name:?} is reached{}", not_there(missing, "did not cosign"))
+        }
+        Step::NotWitnessed { entries } => format!(
+            "Not witnessed: {} after this checkpoint; they were not checked",
+            plural(*entries, "entry", "entries")
+        ),
+        Step::Unchecked { keys } => {
+            let many = plural(keys.len() as u64, "signature", "signatures");
+            format!("Not checked: {many} under the checkpoint by keys that were not given: {}", keys.join(", "))
         }
         Step::Manifest { software } => format!("Manifest: signed by the same key, written by {software}"),
         Step::Digests { files, bytes } => {
@@ -118,12 +130,23 @@ fn step_de(step: &Step) -> String {
         Step::Container { files, bytes } => {
             format!("ZIP-Datei: {files} Dateien, {} Byte, nichts dazwischen oder dahinter versteckt", number(*bytes))
         }
-        Step::Checkpoint { origin, size, key, witnesses } => {
-            let cosigned = match witnesses.len() {
-                0 => String::new(),
-                _ => format!(", mitsigniert von {}", witnesses.join(", ")),
-            };
-            format!("Checkpoint: Protokoll {origin:?} mit {} Einträgen, signiert von {key}{cosigned}", number(*size))
+        Step::Checkpoint { origin, size, key, .. } => {
+            format!("Checkpoint: Protokoll {origin:?} mit {} Einträgen, signiert von {key}", number(*size))
+        }
+        Step::Cosigned { witness, time } => format!("Zeuge: {witness} hat diesen Checkpoint um {time} mitsigniert"),
+        Step::Quorum { name, missing } => {
+            format!("Richtlinie: Das Quorum {name:?} ist erreicht{}", not_there(missing, "hat nicht mitsigniert"))
+        }
+        Step::NotWitnessed { entries } => format!(
+            "Nicht bezeugt: {} nach diesem Checkpoint; sie wurden nicht geprüft",
+            plural(*entries, "Eintrag", "Einträge")
+        ),
+        Step::Unchecked { keys } => {
+            let many = plural(keys.len() as u64, "Signatur", "Signaturen");
+            format!(
+                "Nicht geprüft: {many} unter dem Checkpoint von Schlüsseln, die nicht angegeben wurden: {}",
+                keys.join(", ")
+            )
         }
         Step::Manifest { software } => {
             format!("Manifest: mit demselben Schlüssel signiert, geschrieben von {software}")
@@ -190,6 +213,53 @@ fn step_de(step: &Step) -> String {
     }
 }
 
+/// What comparing two checkpoints shows.
+#[must_use]
+pub fn comparison(shows: &Comparison, lang: Lang) -> String {
+    match shows {
+        Comparison::OtherLog => lang.pick(
+            "the two are of different logs; there is nothing to compare".into(),
+            "die beiden stammen aus verschiedenen Protokollen; es gibt nichts zu vergleichen".into(),
+        ),
+        Comparison::Same => lang.pick(
+            "both show the same log: as many entries, the same root".into(),
+            "beide zeigen dasselbe Protokoll: gleich viele Einträge, dieselbe Wurzel".into(),
+        ),
+        Comparison::Grown { from, to } => lang.pick(
+            format!("the log grew from {} to {} entries and kept its beginning", number(*from), number(*to)),
+            format!("das Protokoll wuchs von {} auf {} Einträge und behielt seinen Anfang", number(*from), number(*to)),
+        ),
+        Comparison::Unlinked { from, to } => lang.pick(
+            format!(
+                "one shows {} entries, the other {}, and nothing here links the two. Compare with the plant's data directory, with a request file made by `lineproof witness request --old {from}`, or let a witness compare for you",
+                number(*from),
+                number(*to)
+            ),
+            format!(
+                "einer zeigt {} Einträge, der andere {}, und nichts hier verbindet die beiden. Mit dem Datenverzeichnis des Werks vergleichen, mit einer Anfragedatei aus `lineproof witness request --old {from}`, oder einen Zeugen vergleichen lassen",
+                number(*from),
+                number(*to)
+            ),
+        ),
+        Comparison::Fork { at, .. } => lang.pick(
+            format!("FORK: the log's key signed two histories; they part within the first {} entries", number(*at)),
+            format!(
+                "GABELUNG: Der Schlüssel des Protokolls hat zwei Geschichten signiert; sie trennen sich innerhalb der ersten {} Einträge",
+                number(*at)
+            ),
+        ),
+    }
+}
+
+/// What a fork means for whoever found it.
+#[must_use]
+pub fn fork_meaning(lang: Lang) -> &'static str {
+    lang.pick(
+        "Both checkpoints below are signed by the log's key and cannot be of one log. Keep both files unchanged: together they are the evidence. Rely on neither until the plant has explained it.",
+        "Beide Checkpoints unten sind mit dem Schlüssel des Protokolls signiert und können nicht aus einem Protokoll stammen. Beide Dateien unverändert aufbewahren: Zusammen sind sie der Beweis. Sich auf keine verlassen, bis das Werk das erklärt hat.",
+    )
+}
+
 /// What is wrong, and where.
 #[must_use]
 pub fn wrong(problem: &Problem, lang: Lang) -> String {
@@ -209,6 +279,14 @@ fn wrong_en(problem: &Problem) -> String {
         Problem::ExtraFile { name } => format!("{name} does not belong in an export"),
         Problem::Order { name } => format!("{name} is not in its place"),
         Problem::Checkpoint(error) => format!("checkpoint: {error}"),
+        Problem::Policy(quorum) if !quorum.log_is_listed => {
+            "the policy lists no log key that signed this checkpoint".into()
+        }
+        Problem::Policy(quorum) => {
+            let missing = not_there(&quorum.missing, "no cosignature by");
+            format!("the policy's quorum {:?} is not reached{missing}", quorum.name)
+        }
+        Problem::Consistency(error) => format!("the consistency proof links the two checkpoints in no way: {error}"),
         Problem::Manifest(error) => format!("manifest: {error}"),
         Problem::CheckpointDiffers => "the manifest speaks of another checkpoint than the one enclosed".into(),
         Problem::Container => "bytes of the ZIP file were changed that belong to no file".into(),
@@ -267,6 +345,16 @@ fn wrong_de(problem: &Problem) -> String {
         Problem::ExtraFile { name } => format!("{name} gehört nicht in einen Export"),
         Problem::Order { name } => format!("{name} steht nicht an seinem Platz"),
         Problem::Checkpoint(error) => format!("Checkpoint: {}", note_de(error)),
+        Problem::Policy(quorum) if !quorum.log_is_listed => {
+            "die Richtlinie nennt keinen Protokollschlüssel, der diesen Checkpoint signiert hat".into()
+        }
+        Problem::Policy(quorum) => {
+            let missing = not_there(&quorum.missing, "es fehlt die Signatur von");
+            format!("das Quorum {:?} der Richtlinie ist nicht erreicht{missing}", quorum.name)
+        }
+        Problem::Consistency(error) => {
+            format!("der Konsistenzbeweis verbindet die beiden Checkpoints nicht ({error})")
+        }
         Problem::Manifest(error) => format!("Manifest: {}", manifest_de(error)),
         Problem::CheckpointDiffers => "das Manifest spricht von einem anderen Checkpoint als dem beigelegten".into(),
         Problem::Container => "in der ZIP-Datei wurden Bytes geändert, die zu keiner Datei gehören".into(),
@@ -369,6 +457,14 @@ pub fn meaning(problem: &Problem, lang: Lang) -> &'static str {
         Problem::Checkpoint(NoteError::NoSignature { .. }) | Problem::Manifest(ManifestError::Key { .. }) => (
             "Either this comes from another plant or log, or the key is the wrong one, or it was forged. Compare the key with the plant's, obtained by another way.",
             "Entweder stammt dies aus einem anderen Werk oder Protokoll, oder es ist der falsche Schlüssel, oder es ist gefälscht. Den Schlüssel auf anderem Weg mit dem des Werks vergleichen.",
+        ),
+        Problem::Policy(_) => (
+            "The plant's log signed this, but not enough witnesses vouch that it shows everybody the same history. If it is new, ask for it again in a minute; if it stays so, ask the plant and the witnesses why.",
+            "Das Protokoll des Werks hat dies signiert, aber nicht genug Zeugen bestätigen, dass es allen dieselbe Geschichte zeigt. Ist es neu, in einer Minute noch einmal anfordern; bleibt es dabei, Werk und Zeugen nach dem Grund fragen.",
+        ),
+        Problem::Consistency(_) => (
+            "The proof was changed or belongs to other checkpoints. It says nothing about whether the log has two histories.",
+            "Der Beweis wurde geändert oder gehört zu anderen Checkpoints. Ob das Protokoll zwei Geschichten hat, sagt er nicht.",
         ),
         Problem::Checkpoint(_) | Problem::Manifest(ManifestError::Signature | ManifestError::Form) => (
             "It was changed after it was signed, or damaged on the way. Do not rely on it; ask the plant to send it again.",

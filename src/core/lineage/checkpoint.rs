@@ -150,13 +150,13 @@ fn signers(note: &Note) -> String {
 }
 
 /// A whole number as C2SP texts write it: decimal, no leading zeroes, no sign.
-pub(super) fn parse_decimal(text: &str) -> Option<u64> {
+pub(in crate::core) fn parse_decimal(text: &str) -> Option<u64> {
     let plain = text == "0" || (!text.starts_with('0') && text.bytes().all(|byte| byte.is_ascii_digit()));
     text.parse().ok().filter(|_| plain)
 }
 
 /// A hash as C2SP texts write it: 32 bytes in base64.
-pub(super) fn parse_hash(text: &str) -> Option<Sha256Digest> {
+pub(in crate::core) fn parse_hash(text: &str) -> Option<Sha256Digest> {
     // 44 characters hold 32 bytes; longer text is not decoded at all.
     let bytes = if text.len() == 44 { BASE64_STANDARD.decode(text).ok()? } else { return None };
     Sha256Digest::from_slice(&bytes).ok()

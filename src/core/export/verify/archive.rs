@@ -8,7 +8,7 @@ use std::{
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use rayon::prelude::*;
 
-use super::{Findings, Problem, Step, entry, gather};
+use super::{Findings, Problem, Step, entry, gather, open_checkpoint};
 use crate::{
     core::{
         export::{
@@ -76,13 +76,7 @@ fn check(bytes: &[u8], keys: &Keys, steps: &mut Vec<Step>) -> Result<(), Problem
     steps.push(Step::Container { files: archive.names().len(), bytes: bytes.len() as u64 });
 
     let note = small(&archive, CHECKPOINT, CHECKPOINT_BYTES_MAX as u64)?;
-    let signed = keys.open_checkpoint(&note).map_err(Problem::Checkpoint)?;
-    steps.push(Step::Checkpoint {
-        origin: signed.facts.origin.clone(),
-        size: signed.facts.size,
-        key: signed.key.key_id(),
-        witnesses: signed.witnesses.clone(),
-    });
+    let signed = open_checkpoint(&note, keys, steps)?;
 
     let envelope = small(&archive, MANIFEST, MANIFEST_BYTES_MAX)?;
     let statement = manifest::open(&envelope, &signed.key.key_id(), signed.key.key()).map_err(Problem::Manifest)?;

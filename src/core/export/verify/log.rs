@@ -4,7 +4,7 @@ use std::io;
 
 use rayon::prelude::*;
 
-use super::{Findings, Problem, Step, entry, gather};
+use super::{Findings, Problem, Step, entry, gather, open_checkpoint};
 use crate::{
     core::{
         export::{CHECKPOINT, consistency, keys::Keys},
@@ -18,6 +18,8 @@ use crate::{
     types::Sha256Digest,
 };
 
+/// The newest checkpoint that satisfied the plant's policy (`docs/spec/witness.md`).
+const WITNESSED: &str = "checkpoint.witnessed";
 /// Bytes of a full bundle: 256 entries with their lengths.
 const BUNDLE_BYTES_MAX: u64 = 256 * (ENTRY_BYTES_MAX as u64 + 2);
 /// Bytes of a full tile: 256 hashes.
@@ -47,15 +49,13 @@ fn check(
     progress: &mut dyn FnMut(u64, u64),
     steps: &mut Vec<Step>,
 ) -> Result<(), Problem> {
-    let note = read(files, CHECKPOINT, CHECKPOINT_BYTES_MAX as u64)?;
-    let signed = keys.open_checkpoint(&note).map_err(Problem::Checkpoint)?;
+    let signed = open_checkpoint(&note_to_check(files, keys)?, keys, steps)?;
     let size = signed.facts.size;
-    steps.push(Step::Checkpoint {
-        origin: signed.facts.origin.clone(),
-        size,
-        key: signed.key.key_id(),
-        witnesses: signed.witnesses.clone(),
-    });
+    let latest = read(files, CHECKPOINT, CHECKPOINT_BYTES_MAX as u64)?;
+    let latest = keys.open_checkpoint(&latest).map_err(Problem::Checkpoint)?.facts.size;
+    if latest > size {
+        steps.push(Step::NotWitnessed { entries: latest - size });
+    }
     if size == 0 {
         return Err(Problem::EmptyLog);
     }
@@ -95,6 +95,16 @@ fn check(
     steps.push(Step::Decisions { decisions, ok, not_ok, not_decidable });
     steps.push(Step::Root { root: signed.facts.root });
     Ok(())
+}
+
+/// Who demands witnesses is shown the log as far as they vouch for it.
+fn note_to_check(files: &dyn LogFiles, keys: &Keys) -> Result<Vec<u8>, Problem> {
+    if keys.has_policy()
+        && let Ok(note) = read(files, WITNESSED, CHECKPOINT_BYTES_MAX as u64)
+    {
+        return Ok(note);
+    }
+    read(files, CHECKPOINT, CHECKPOINT_BYTES_MAX as u64)
 }
 
 #[derive(Default)]

@@ -1,6 +1,6 @@
 //! Checks the passport of one part.
 
-use super::{Findings, Problem, Step, entry, gather};
+use super::{Findings, Problem, Step, entry, gather, open_checkpoint};
 use crate::core::{
     export::{consistency, keys::Keys},
     lineage::{
@@ -22,14 +22,8 @@ fn check(text: &str, keys: &Keys, steps: &mut Vec<Step>) -> Result<(), Problem> 
     if passport.to_text() != text {
         return Err(Problem::PassportForm);
     }
-    let signed = keys.open_checkpoint(passport.checkpoint.as_bytes()).map_err(Problem::Checkpoint)?;
+    let signed = open_checkpoint(passport.checkpoint.as_bytes(), keys, steps)?;
     let (index, size) = (passport.index.0, signed.facts.size);
-    steps.push(Step::Checkpoint {
-        origin: signed.facts.origin.clone(),
-        size,
-        key: signed.key.key_id(),
-        witnesses: signed.witnesses.clone(),
-    });
     verify_inclusion(index, size, &leaf_hash(&passport.entry), &passport.proof, &signed.facts.root)
         .map_err(Problem::Inclusion)?;
     steps.push(Step::Proof { entries: 1, size, hashes: passport.proof.len() });

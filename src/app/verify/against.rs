@@ -1,0 +1,156 @@
+//! `lineproof verify FILE --against OTHER`: two auditors compare what they were shown.
+
+use std::{
+    io::{self, Read as _, Write},
+    path::Path,
+};
+
+use serde::Serialize;
+
+use super::{Directory, Subject};
+use crate::core::{
+    export::{
+        CHECKPOINT, Lang,
+        keys::{Keys, Signed},
+        verify::{LogFiles as _, Problem},
+        words,
+        zip::Archive,
+    },
+    lineage::{checkpoint::CHECKPOINT_BYTES_MAX, passport::Passport},
+    witness::{
+        compare::{self, Comparison, Held, Past},
+        request::AddCheckpoint,
+    },
+};
+
+/// What the comparison shows, with the two signed notes it is about.
+pub(super) struct Compared {
+    pub shows: Comparison,
+    notes: [String; 2],
+}
+
+#[derive(Serialize)]
+pub(super) struct ComparisonFacts {
+    result: &'static str,
+    text: String,
+    /// The two signed checkpoints, FILE's first.
+    notes: [String; 2],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    proof: Option<Vec<String>>,
+}
+
+impl Compared {
+    /// Whether both are known to be of one log.
+    pub(super) fn is_good(&self) -> bool {
+        matches!(self.shows, Comparison::Same | Comparison::Grown { .. })
+    }
+
+    pub(super) fn facts(&self, lang: Lang) -> ComparisonFacts {
+        let (result, proof) = match &self.shows {
+            Comparison::OtherLog => ("other_log", None),
+            Comparison::Same => ("same", None),
+            Comparison::Grown { .. } => ("grown", None),
+            Comparison::Unlinked { .. } => ("unlinked", None),
+            Comparison::Fork { proof, .. } => ("fork", Some(proof.iter().map(ToString::to_string).collect())),
+        };
+        ComparisonFacts { result, text: words::comparison(&self.shows, lang), notes: self.notes.clone(), proof }
+    }
+
+    /// Sentences; for a fork the evidence, too.
+    pub(super) fn print(&self, out: &mut impl Write, files: [&Path; 2], lang: Lang) -> io::Result<()> {
+        match &self.shows {
+            // Said by the command as its reason to end.
+            Comparison::OtherLog | Comparison::Unlinked { .. } => Ok(()),
+            Comparison::Same | Comparison::Grown { .. } => {
+                let compared = lang.pick("Compared with", "Verglichen mit");
+                writeln!(out, "  ok  {compared} {}: {}", files[1].display(), words::comparison(&self.shows, lang))
+            }
+            Comparison::Fork { .. } => {
+                writeln!(out, "  {}  {}", lang.pick("NO", "NEIN"), words::comparison(&self.shows, lang))?;
+                writeln!(out, "      {}", words::fork_meaning(lang))?;
+                for (file, note) in files.iter().zip(&self.notes) {
+                    writeln!(out, "\n--- {}\n{note}", file.display())?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Compares the checkpoints of two files. Only what `keys` signed is compared; a policy plays no part: a fork is a fork,
+/// whoever cosigned.
+///
+/// # Errors
+/// [`Problem`] when one of them has no checkpoint that `keys` signed, or links to it by a proof that does not hold.
+pub(super) fn compare(one: &Subject, other: &Subject, keys: &Keys) -> Result<Compared, Problem> {
+    let (one, other) = (Shown::of(one, keys)?, Shown::of(other, keys)?);
+    let directories = [&one, &other].map(|shown| shown.log.map(Directory));
+    let shows = compare::compare(&one.held(directories[0].as_ref()), &other.held(directories[1].as_ref()))?;
+    Ok(Compared { shows, notes: [one.note, other.note] })
+}
+
+/// A checkpoint somebody was shown, and what came along with it.
+struct Shown<'a> {
+    signed: Signed,
+    note: String,
+    log: Option<&'a Path>,
+    request: Option<AddCheckpoint>,
+}
+
+impl<'a> Shown<'a> {
+    fn of(subject: &'a Subject, keys: &Keys) -> Result<Self, Problem> {
+        let (mut log, mut request) = (None, None);
+        let note = match subject {
+            Subject::Passport(bytes) => {
+                Passport::parse(&String::from_utf8_lossy(bytes)).map_err(Problem::Passport)?.checkpoint.into_bytes()
+            }
+            Subject::Export(bytes) => checkpoint_of_export(bytes)?,
+            Subject::Log(path) => {
+                log = Some(path.as_path());
+                let read = Directory(path).read(CHECKPOINT, CHECKPOINT_BYTES_MAX as u64);
+                let reason =
+                    |error: io::Error| Problem::Unreadable { place: CHECKPOINT.into(), reason: error.to_string() };
+                read.map_err(reason)?.ok_or_else(|| Problem::MissingTile { path: CHECKPOINT.into() })?
+            }
+            Subject::Checkpoint(bytes) => bytes.clone(),
+            Subject::Request(bytes) => {
+                let read = AddCheckpoint::parse(&String::from_utf8_lossy(bytes))
+                    .map_err(|refusal| Problem::NotRecognised { reason: refusal.to_string() })?;
+                let note = read.note.clone().into_bytes();
+                request = Some(read);
+                note
+            }
+            Subject::Other { .. } => {
+                let reason = "it holds no checkpoint to compare".into();
+                return Err(Problem::NotRecognised { reason });
+            }
+        };
+        let signed = keys.open_checkpoint(&note).map_err(Problem::Checkpoint)?;
+        let note = String::from_utf8(note).expect("a note that opens is UTF-8");
+        Ok(Self { signed, note, log, request })
+    }
+
+    fn held(&'a self, directory: Option<&'a Directory<'a>>) -> Held<'a> {
+        let past = match (directory, &self.request) {
+            (Some(directory), _) => Past::Tiles(directory),
+            (None, Some(request)) => Past::Proof { old: request.old, hashes: &request.proof },
+            (None, None) => Past::Nothing,
+        };
+        Held { signed: &self.signed, past }
+    }
+}
+
+fn checkpoint_of_export(bytes: &[u8]) -> Result<Vec<u8>, Problem> {
+    let archive = Archive::open(bytes).map_err(|error| Problem::Layout(error.to_string()))?;
+    let missing = || Problem::MissingFile { name: CHECKPOINT.into() };
+    let max = CHECKPOINT_BYTES_MAX as u64;
+    if archive.size(CHECKPOINT).ok_or_else(missing)? > max {
+        return Err(Problem::TooLarge { what: CHECKPOINT, max });
+    }
+    let mut note = Vec::new();
+    let mut reader = archive.reader(CHECKPOINT).ok_or_else(missing)?;
+    let unreadable = |error: io::Error| Problem::Unreadable { place: CHECKPOINT.into(), reason: error.to_string() };
+    reader.read_to_end(&mut note).map_err(unreadable)?;
+    reader.finish().map_err(unreadable)?;
+    Ok(note)
+}
