@@ -209,7 +209,7 @@ pub struct RuntimeRecord {
 
 /// Scores and thresholds. In the entry's bytes, thresholds that several labels share stand once.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "ScoresWire", into = "ScoresWire")]
+#[serde(try_from = "ScoresWire", into = "ScoresWire")]
 pub struct ScoresRecord {
     /// `>=` or `>`.
     pub comparator: String,
@@ -281,15 +281,25 @@ impl From<False> for bool {
     }
 }
 
-impl From<ScoresWire> for ScoresRecord {
-    fn from(wire: ScoresWire) -> Self {
+impl TryFrom<ScoresWire> for ScoresRecord {
+    type Error = &'static str;
+
+    /// What could be written in two ways is refused in the one we never write.
+    fn try_from(wire: ScoresWire) -> Result<Self, Self::Error> {
         let ScoresWire { comparator, decision, labels, reject, review } = wire;
+        if reject.is_some() != review.is_some() {
+            return Err("shared thresholds are two, `reject` and `review`");
+        }
         let label = |label: LabelWire| {
-            let is_plain = label.reject.is_none() && label.review.is_none() && label.defect.is_none();
-            let (reject, review) = if is_plain { (reject, review) } else { (label.reject, label.review) };
-            LabelRecord { label: label.label, reject, review, score: label.score }
+            let has_own = label.reject.is_some() || label.review.is_some();
+            if label.defect.is_some() && (has_own || reject.is_none()) {
+                return Err("`defect` marks a label without thresholds of its own, where others share some");
+            }
+            let is_sharing = !has_own && label.defect.is_none();
+            let (reject, review) = if is_sharing { (reject, review) } else { (label.reject, label.review) };
+            Ok(LabelRecord { label: label.label, reject, review, score: label.score })
         };
-        Self { comparator, decision, labels: labels.into_iter().map(label).collect() }
+        Ok(Self { comparator, decision, labels: labels.into_iter().map(label).collect::<Result<_, _>>()? })
     }
 }
 
@@ -483,6 +493,12 @@ impl Entry {
     pub fn parse(bytes: &[u8]) -> Result<Self, EntryError> {
         if bytes.len() > ENTRY_BYTES_MAX {
             return Err(EntryError::TooLong(bytes.len()));
+        }
+        // Nearly every entry is a decision of today's version: read once, not first for its head and then whole.
+        if let Ok(decision) = serde_json::from_slice::<Decision>(bytes)
+            && decision.v == ENTRY_VERSION
+        {
+            return Ok(Self::Decision(Box::new(decision)));
         }
         let head: Head = serde_json::from_slice(bytes)?;
         if head.v == 0 || head.v > ENTRY_VERSION {
@@ -777,8 +793,15 @@ pub(crate) mod tests {
         assert!(matches!(Entry::parse(shared.as_bytes()), Err(EntryError::Later(_))), "{shared}");
         let marked = first.replace(r#"{"label":"#, r#"{"defect":false,"label":"#);
         assert!(matches!(Entry::parse(marked.as_bytes()), Err(EntryError::Later(_))), "{marked}");
-        let lie = text.replace(r#"{"label":"#, r#"{"defect":true,"label":"#);
-        assert!(matches!(Entry::parse(lie.as_bytes()), Err(EntryError::Json(_))), "{lie}");
+        let one_shared = text.replace("}]},", r#"}],"reject":"0x3f19999a 0.6"},"#);
+        assert_ne!(one_shared, text);
+        for lie in [
+            text.replace(r#"{"label":"#, r#"{"defect":true,"label":"#),
+            text.replace(r#"{"label":"#, r#"{"defect":false,"label":"#),
+            one_shared,
+        ] {
+            assert!(matches!(Entry::parse(lie.as_bytes()), Err(EntryError::Json(_))), "{lie}");
+        }
     }
 
     #[test]

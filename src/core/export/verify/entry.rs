@@ -3,8 +3,6 @@
 //! The log's own reader need not be strict, because it reads what it wrote. A verifier reads what somebody says the log
 //! wrote, and refuses what another verifier might read in another way.
 
-use serde::{Deserialize, de::IgnoredAny};
-
 use super::Problem;
 use crate::core::{export::canonical, lineage::entry::Entry};
 
@@ -24,42 +22,6 @@ pub(super) fn read(index: u64, bytes: &[u8]) -> Result<Entry, Problem> {
         if decision.reasons.is_empty() && bytes.windows(NO_REASONS.len()).any(|part| part == NO_REASONS) {
             return Err(wrong("its empty list of reasons should be left out"));
         }
-        if decision.v >= 2 {
-            check_marks(bytes).map_err(wrong)?;
-        }
     }
     Ok(entry)
-}
-
-#[derive(Deserialize)]
-struct Body {
-    scores: Scores,
-}
-
-#[derive(Deserialize)]
-struct Scores {
-    labels: Vec<Label>,
-    reject: Option<IgnoredAny>,
-    review: Option<IgnoredAny>,
-}
-
-#[derive(Deserialize)]
-struct Label {
-    defect: Option<IgnoredAny>,
-    reject: Option<IgnoredAny>,
-    review: Option<IgnoredAny>,
-}
-
-/// Shared thresholds come in pairs, and only a label that would share them is marked as no defect.
-fn check_marks(bytes: &[u8]) -> Result<(), &'static str> {
-    let Body { scores } = serde_json::from_slice(bytes).map_err(|_| "its scores are none")?;
-    let is_shared = scores.reject.is_some();
-    if scores.review.is_some() != is_shared {
-        return Err("it has one shared threshold without the other");
-    }
-    let is_needless = |label: &Label| !is_shared || label.reject.is_some() || label.review.is_some();
-    match scores.labels.iter().any(|label| label.defect.is_some() && is_needless(label)) {
-        true => Err("a label is marked that shares no thresholds"),
-        false => Ok(()),
-    }
 }
