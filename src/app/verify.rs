@@ -90,10 +90,8 @@ pub fn check(args: &VerifyArgs) -> anyhow::Result<bool> {
     if args.json {
         print_json(&mut out, &findings, subject.kind(), compared.as_ref(), lang)?;
     } else {
-        print_words(&mut out, &findings, &args.file, lang)?;
-        if let (Some(compared), Some(other)) = (&compared, &args.against) {
-            compared.print(&mut out, [&args.file, other], lang)?;
-        }
+        let compared = compared.as_ref().zip(args.against.as_deref());
+        print_words(&mut out, &findings, compared, &args.file, lang)?;
     }
     match compared.map(|compared| compared.shows) {
         Some(shows @ (Comparison::OtherLog | Comparison::Unlinked { .. })) if findings.is_good() => {
@@ -112,7 +110,7 @@ pub fn check(args: &VerifyArgs) -> anyhow::Result<bool> {
 pub fn check_and_print(file: &Path, key: &Path, indent: &str) -> anyhow::Result<bool> {
     let findings = Subject::open(file)?.verify(&read_keys(key)?, true);
     let mut text = Vec::new();
-    print_words(&mut text, &findings, file, lang_of_environment())?;
+    print_words(&mut text, &findings, None, file, lang_of_environment())?;
     let mut out = io::stdout().lock();
     for line in String::from_utf8_lossy(&text).lines() {
         writeln!(out, "{indent}{line}")?;
@@ -264,18 +262,32 @@ fn read_file(file: File, bytes_max: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn print_words(out: &mut impl Write, findings: &Findings, file: &Path, lang: Lang) -> io::Result<()> {
-    let file = file.display();
+fn print_words(
+    out: &mut impl Write,
+    findings: &Findings,
+    compared: Option<(&against::Compared, &Path)>,
+    file: &Path,
+    lang: Lang,
+) -> io::Result<()> {
     for step in &findings.steps {
         writeln!(out, "  ok  {}", words::step(step, lang))?;
     }
-    match &findings.problem {
-        None => writeln!(out, "{}", lang.pick(format!("{file} is genuine."), format!("{file} ist echt."))),
-        Some(problem) => {
-            writeln!(out, "  {}  {}", lang.pick("NO", "NEIN"), words::wrong(problem, lang))?;
-            writeln!(out, "      {}", words::meaning(problem, lang))?;
-            writeln!(out, "{}", lang.pick(format!("{file} is REFUSED."), format!("{file} wird ABGELEHNT.")))
-        }
+    if let Some(problem) = &findings.problem {
+        writeln!(out, "  {}  {}", lang.pick("NO", "NEIN"), words::wrong(problem, lang))?;
+        writeln!(out, "      {}", words::meaning(problem, lang))?;
+    }
+    if let Some((compared, other)) = compared {
+        compared.print(out, other, lang)?;
+    }
+    let shown = file.display();
+    // What is genuine by itself is still half of a fork.
+    if findings.is_good() && !compared.is_some_and(|(compared, _)| compared.is_fork()) {
+        return writeln!(out, "{}", lang.pick(format!("{shown} is genuine."), format!("{shown} ist echt.")));
+    }
+    writeln!(out, "{}", lang.pick(format!("{shown} is REFUSED."), format!("{shown} wird ABGELEHNT.")))?;
+    match compared {
+        Some((compared, other)) => compared.print_evidence(out, [file, other]),
+        None => Ok(()),
     }
 }
 

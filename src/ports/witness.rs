@@ -9,8 +9,8 @@ use crate::core::witness::cosign::Cosigned;
 pub enum MemoryError {
     #[error("{path}: {reason}")]
     Io { path: String, reason: Arc<str> },
-    /// A write failed before: what the disk holds is unknown until the next start reads it.
-    #[error("the witness stopped after a failed write: {0}; look at the disk, then start it again")]
+    /// The disk failed before: what the disk holds is unknown until the next start reads it.
+    #[error("the witness stopped after its disk failed: {0}; look at the disk, then start it again")]
     Stopped(Arc<str>),
 }
 

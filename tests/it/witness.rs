@@ -310,6 +310,7 @@ fn a_rolled_back_log_is_refused_by_its_witness() {
     assert_eq!(output.status.code(), Some(1), "{}", text(&output));
     assert!(text(&output).contains("FORK"), "{}", text(&output));
     assert!(text(&output).contains(&fs::read_to_string(&lie).unwrap()), "{}", text(&output));
+    assert!(text(&output).contains("is REFUSED") && !text(&output).contains("is genuine"), "{}", text(&output));
     assert!(verify(&plant.folder().join("newest"), &["--key", plant.vkey().to_str().unwrap()]).status.success());
     let witnessed_then = plant.folder().join("then");
     fs::write(&witnessed_then, before).unwrap();

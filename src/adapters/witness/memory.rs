@@ -32,21 +32,25 @@ impl MemoryFiles {
         assert!(place.bytes().all(|byte| byte.is_ascii_alphanumeric()), "a place is a plain name");
         self.dir.join(place)
     }
+
+    /// A failed sync is not tried again: whether the note is durable is known only after a restart.
+    fn stop(&self, error: &MemoryError) {
+        self.stopped.get_or_init(|| error.to_string().into());
+    }
 }
 
 impl WitnessMemory for MemoryFiles {
     fn update(&self, place: &str, step: &mut dyn FnMut(Option<&str>) -> Option<String>) -> Result<(), MemoryError> {
         let path = self.path(place);
-        let _alone = files::lock(&path.with_extension("lock"))?;
+        let stop = |error: &MemoryError| self.stop(error);
+        // Held until the outcome is known, so that nobody goes on from a note that may not be durable.
+        let _alone = files::lock(&path.with_extension("lock")).inspect_err(stop)?;
         if let Some(stopped) = self.stopped() {
             return Err(stopped);
         }
-        let latest = files::read_note(&path)?;
+        let latest = files::read_note(&path).inspect_err(stop)?;
         let Some(next) = step(latest.as_deref()) else { return Ok(()) };
-        files::replace_durably(&path, &next).inspect_err(|error| {
-            // A failed sync is not tried again: whether the note is durable is known only after a restart.
-            self.stopped.get_or_init(|| error.to_string().into());
-        })
+        files::replace_durably(&path, &next).inspect_err(stop)
     }
 
     fn latest(&self, place: &str) -> Result<Option<String>, MemoryError> {

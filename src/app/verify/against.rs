@@ -56,24 +56,34 @@ impl Compared {
         ComparisonFacts { result, text: words::comparison(&self.shows, lang), notes: self.notes.clone(), proof }
     }
 
-    /// Sentences; for a fork the evidence, too.
-    pub(super) fn print(&self, out: &mut impl Write, files: [&Path; 2], lang: Lang) -> io::Result<()> {
+    pub(super) fn is_fork(&self) -> bool {
+        matches!(self.shows, Comparison::Fork { .. })
+    }
+
+    /// What comparing with `other` shows.
+    pub(super) fn print(&self, out: &mut impl Write, other: &Path, lang: Lang) -> io::Result<()> {
         match &self.shows {
             // Said by the command as its reason to end.
             Comparison::OtherLog | Comparison::Unlinked { .. } => Ok(()),
             Comparison::Same | Comparison::Grown { .. } => {
                 let compared = lang.pick("Compared with", "Verglichen mit");
-                writeln!(out, "  ok  {compared} {}: {}", files[1].display(), words::comparison(&self.shows, lang))
+                writeln!(out, "  ok  {compared} {}: {}", other.display(), words::comparison(&self.shows, lang))
             }
             Comparison::Fork { .. } => {
                 writeln!(out, "  {}  {}", lang.pick("NO", "NEIN"), words::comparison(&self.shows, lang))?;
-                writeln!(out, "      {}", words::fork_meaning(lang))?;
-                for (file, note) in files.iter().zip(&self.notes) {
-                    writeln!(out, "\n--- {}\n{note}", file.display())?;
-                }
-                Ok(())
+                writeln!(out, "      {}", words::fork_meaning(lang))
             }
         }
+    }
+
+    /// For a fork, the two signed notes that prove it.
+    pub(super) fn print_evidence(&self, out: &mut impl Write, files: [&Path; 2]) -> io::Result<()> {
+        if self.is_fork() {
+            for (file, note) in files.iter().zip(&self.notes) {
+                writeln!(out, "\n--- {}\n{note}", file.display())?;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -128,7 +128,8 @@ pub(super) fn init(args: &InitArgs) -> anyhow::Result<()> {
         "never bring {} back from a backup or snapshot: a witness that forgets could vouch for two histories",
         dir.join(STATE).display()
     );
-    println!("next: name the logs in {}, then `lineproof witness serve {}`", dir.join(CONFIG).display(), dir.display());
+    let first = if logs.is_empty() { "name the logs" } else { "look at the address" };
+    println!("next: {first} in {}, then `lineproof witness serve {}`", dir.join(CONFIG).display(), dir.display());
     Ok(())
 }
 
