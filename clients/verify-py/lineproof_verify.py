@@ -309,8 +309,9 @@ def open_checkpoint(note, keys):
         if name in keys:
             _, kind, public = keys[name]
             if kind == 4:
-                message = f"cosignature/v1\ntime {int.from_bytes(signature[:8], 'big')}\n{message}"
-                signature = signature[8:]
+                time, signature = int.from_bytes(signature[:8], "big"), signature[8:]
+                need(0 < time < 1 << 63, f"the time of the cosignature by {name} is none")
+                message = f"cosignature/v1\ntime {time}\n{message}"
             check_signature(public, signature, message.encode(), f"the checkpoint by {name}")
             signer = name if kind == 1 and match[1] == rows[0] else signer
     need(signer, f"none of the given keys has signed the checkpoint of the log {rows[0]!r}")

@@ -79,7 +79,9 @@ export async function openCheckpoint(bytes, keys) {
     let [signature, message] = [whole.subarray(4), text];
     if (known.kind === 4) {
       need(signature.length === 72, "a witness's signature is damaged", "die Signatur eines Zeugen ist beschädigt");
-      message = `cosignature/v1\ntime ${new DataView(signature.buffer, signature.byteOffset).getBigUint64(0)}\n${text}`;
+      const time = new DataView(signature.buffer, signature.byteOffset).getBigUint64(0);
+      need(time > 0n && time < 1n << 63n, "a witness's time is none", "die Zeit eines Zeugen ist keine");
+      message = `cosignature/v1\ntime ${time}\n${text}`;
       signature = signature.subarray(8);
     }
     await checkSignature(known, signature, encode(message), `the checkpoint by ${name}`, `des Checkpoints von ${name}`);
