@@ -92,7 +92,8 @@ async fn demo(args: &DemoArgs) -> anyhow::Result<()> {
     let address = listener.local_addr()?;
     step(2, &format!("the service listens on {address} (loopback, plain text) with recipe machined-surface@1.1.0"));
     let stopper = CancellationToken::new();
-    let serving = tokio::spawn(server.serve(listener, stopper.clone()));
+    let office = server.listen_office();
+    let serving = tokio::spawn(server.serve(listener, office, stopper.clone()));
 
     step(
         3,

@@ -187,21 +187,30 @@ impl Server {
         Ok(Self { config, data_dir, inspect, history, audit, collector, log, indexer, log_stopped })
     }
 
+    /// The operator's socket, listening: made before anybody is told that the service is there.
+    #[must_use]
+    pub fn listen_office(&self) -> Option<UnixListener> {
+        let listener = socket::listen(&self.data_dir);
+        let warn = |error: &std::io::Error| {
+            tracing::warn!(%error, "no operator's socket: commands on this data directory work while it is stopped");
+        };
+        listener.inspect_err(warn).ok()
+    }
+
     /// Serves `listener` and the operator's socket until `stopper` fires, then drains and closes everything.
     ///
     /// # Errors
     /// When the listener fails, or the log stopped after a failed write.
-    pub async fn serve(self, listener: TcpListener, stopper: CancellationToken) -> anyhow::Result<()> {
+    pub async fn serve(
+        self,
+        listener: TcpListener,
+        office: Option<UnixListener>,
+        stopper: CancellationToken,
+    ) -> anyhow::Result<()> {
         let tls = self.config.listen.tls.as_ref().map(tls_config).transpose()?;
         // Nagle would hold back the last packet of every large frame for 40 ms.
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-        let office = match socket::listen(&self.data_dir) {
-            Ok(listener) => Some(self.serve_office(listener, stopper.clone())),
-            Err(error) => {
-                tracing::warn!(%error, "no operator's socket: commands on this data directory work while it is stopped");
-                None
-            }
-        };
+        let office = office.map(|listener| self.serve_office(listener, stopper.clone()));
         self.run(incoming, tls, office, stopper).await
     }
 
@@ -360,8 +369,9 @@ pub fn serve(data_dir: &Path) -> anyhow::Result<ExitCode> {
         let listener = bind(address).await?;
         let stopper = stop_on_signals()?;
         let how = if is_tls { "TLS" } else { "plain text, loopback only; set [listen.tls] to serve a network" };
+        let office = server.listen_office();
         println!("listening on {} ({how})", listener.local_addr()?);
-        server.serve(listener, stopper).await
+        server.serve(listener, office, stopper).await
     })?;
     Ok(ExitCode::SUCCESS)
 }
