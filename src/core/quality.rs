@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use multiversion::multiversion;
+
 use super::{
     frame::{Frame, Pixels, luma_of},
     recipe::QualityBounds,
@@ -76,14 +78,7 @@ pub fn measure(frame: &Frame<'_>) -> QualityReport {
     let saturated_from = (f64::from(full_scale) * SATURATED_FROM).ceil() as u16;
     let mut sums = Sums::default();
     match frame.pixels {
-        Pixels::Gray8(data) => {
-            for row in data.chunks_exact(width) {
-                sums.add_levels_8(row, saturated_from);
-            }
-            for ((above, row), below) in three_rows(data, width) {
-                sums.add_laplacian_8(above, row, below);
-            }
-        }
+        Pixels::Gray8(data) => add_gray_8(&mut sums, data, width, saturated_from),
         Pixels::Gray16 { data, .. } => {
             for row in data.chunks_exact(width) {
                 sums.add_levels_16(row, saturated_from);
@@ -108,6 +103,21 @@ pub fn measure(frame: &Frame<'_>) -> QualityReport {
     sums.report(frame)
 }
 
+/// Each row while it is in the nearest cache. With AVX2 where the processor has it, which halves the time; all sums are
+/// integers, so the result is the same.
+#[multiversion(targets("x86_64+avx+avx2"))]
+fn add_gray_8(sums: &mut Sums, data: &[u8], width: usize, saturated_from: u16) {
+    let mut rows: [&[u8]; 2] = [&[]; 2];
+    for below in data.chunks_exact(width) {
+        sums.add_levels_8(below, saturated_from);
+        let [above, row] = rows;
+        if !above.is_empty() {
+            sums.add_laplacian_8(above, row, below);
+        }
+        rows = [row, below];
+    }
+}
+
 type Three<'a, T> = ((&'a [T], &'a [T]), &'a [T]);
 
 /// Every row that has one above and one below, with those.
@@ -126,6 +136,7 @@ struct Sums {
 }
 
 impl Sums {
+    #[inline(always)]
     fn add_levels_8(&mut self, row: &[u8], saturated_from: u16) {
         let saturated_from = u8::try_from(saturated_from).expect("8-bit luma has a full scale of 255");
         // A row has at most 16384 pixels, so both sums fit into 32 bits.
@@ -148,6 +159,7 @@ impl Sums {
         self.saturated += u64::from(saturated);
     }
 
+    #[inline(always)]
     fn add_laplacian_8(&mut self, above: &[u8], row: &[u8], below: &[u8]) {
         let Some(inner) = row.len().checked_sub(2) else { return };
         let (above, below) = (&above[1..=inner], &below[1..=inner]);
