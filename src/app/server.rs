@@ -76,6 +76,8 @@ const MESSAGE_OVERHEAD_BYTES: usize = 64 << 10;
 const SMALL_REQUEST_BYTES_MAX: usize = 1 << 20;
 /// HTTP/2 streams one connection may have open.
 const STREAMS_PER_CONNECTION_MAX: u32 = 1024;
+/// Longest HTTP/2 frame in bytes: an image comes in a few pieces, not in one for every 16 KiB.
+const HTTP2_FRAME_BYTES_MAX: u32 = 1 << 20;
 /// Longest header list in bytes.
 const HEADER_BYTES_MAX: u32 = 16 << 10;
 
@@ -292,7 +294,9 @@ impl Server {
             .http2_max_header_list_size(HEADER_BYTES_MAX)
             .http2_keepalive_interval(Some(Duration::from_secs(30)))
             .initial_stream_window_size(Some(4 << 20))
-            .initial_connection_window_size(Some(16 << 20));
+            .initial_connection_window_size(Some(16 << 20))
+            // An image in a few pieces instead of one per 16 KiB.
+            .max_frame_size(Some(HTTP2_FRAME_BYTES_MAX));
         if let Some(tls) = tls {
             builder = builder.tls_config(tls).context("TLS configuration")?;
         }
