@@ -280,6 +280,7 @@ pub(super) fn check_bundle(shared: &Shared, tile: Tile) -> Result<(), ReadError>
             ));
         }
     }
+    shared.remember_places(tile, entries.iter().map(|entry| entry.len()));
     Ok(())
 }
 

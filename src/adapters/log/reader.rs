@@ -27,8 +27,8 @@ use crate::{
     types::{EntryIndex, FrameKey, Sha256Digest},
 };
 
-/// Bundles whose entries' places are remembered: 4 million entries in 16 MB.
-const PLACES_MAX: usize = 16_384;
+/// Bundles whose entries' places are remembered: 8 to 16 million entries in 32 to 64 MB.
+const PLACES_MAX: usize = 65_536;
 /// Full hash tiles that are remembered: 8 MB.
 const HASH_TILES_MAX: usize = 1024;
 
@@ -238,17 +238,21 @@ impl Shared {
         let path = self.config.log_dir().join(tile.path());
         let bytes = files::read(&path, BUNDLE_BYTES_MAX)?.ok_or_else(|| damaged(&path, "the file is gone"))?;
         let entries = parse_bundle(&bytes, tile.width).map_err(|error| damaged(&path, error))?;
-        let mut place = 0;
-        let mut places = vec![0];
-        for entry in entries {
-            place += 2 + u32::try_from(entry.len()).expect("an entry has at most 8 KiB");
-            places.push(place);
-        }
-        let places: Arc<[u32]> = places.into();
+        Ok(self.remember_places(tile, entries.iter().map(|entry| entry.len())))
+    }
+
+    /// Remembers where the entries of a bundle lie, so that one of them is one small read: whoever has just written or
+    /// checked a bundle knows it, and a page whose rows lie in fifty bundles would have to read each whole.
+    pub(super) fn remember_places(&self, tile: Tile, lengths: impl Iterator<Item = usize>) -> Arc<[u32]> {
+        let ends = lengths.scan(0, |place, length| {
+            *place += 2 + u32::try_from(length).expect("an entry has at most 8 KiB");
+            Some(*place)
+        });
+        let places: Arc<[u32]> = std::iter::once(0).chain(ends).collect();
         if tile.is_full() {
             lock_mutex(&self.cache.places).insert(tile.index, places.clone());
         }
-        Ok(places)
+        places
     }
 
     fn leaf(&self, index: u64) -> Result<Sha256Digest, ReadError> {
