@@ -16,7 +16,7 @@ use super::{
     wal::{Record, Segment},
 };
 use crate::{
-    core::lineage::{entry::ENTRY_BYTES_MAX, tree::leaf_hash},
+    core::lineage::{entry::ENTRY_BYTES_MAX, tiles::TILE_WIDTH, tree::leaf_hash},
     planted,
     ports::{
         archive::ImageArchive,
@@ -174,6 +174,20 @@ impl Writer<'_> {
             return outcomes.into_iter().for_each(|(outcome, done)| done.give(outcome.and(Err(refusal.clone()))));
         }
         outcomes.into_iter().for_each(|(outcome, done)| done.give(outcome));
+        // After the answers: nobody waits for the integrator.
+        self.tell_integrator();
+    }
+
+    /// The integrator is woken only when that changes what it waits for: waking a core takes longer than staging an
+    /// entry.
+    fn tell_integrator(&self) {
+        let mut signal = lock_mutex(&self.shared.signal);
+        let before = signal.durable - signal.published;
+        signal.durable = self.next;
+        let now = signal.durable - signal.published;
+        if (before == 0 && now > 0) || (before < TILE_WIDTH && now >= TILE_WIDTH) {
+            self.shared.changed.notify_all();
+        }
     }
 
     /// Waits while more entries than allowed wait for their checkpoint.
@@ -263,9 +277,6 @@ impl Writer<'_> {
             let mut tail = lock_write(&self.shared.tail);
             staged.tail.into_iter().for_each(|entry| tail.push(entry));
         }
-        let mut signal = lock_mutex(&self.shared.signal);
-        signal.durable = next;
-        self.shared.changed.notify_all();
         Ok(())
     }
 
