@@ -11,7 +11,6 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
-        mpsc,
     },
     time::{Duration, Instant},
 };
@@ -30,6 +29,10 @@ use lineproof::{
     types::{Blake3Digest, EntryIndex, FrameKey},
 };
 
+// As the service's binary does.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() {
     let mut numbers = std::env::args().skip(1).filter_map(|argument| argument.parse::<u64>().ok());
     let callers = numbers.next().unwrap_or(64);
@@ -39,7 +42,7 @@ fn main() {
 
     let dir = tempfile::tempdir().expect("a directory for the log");
     let (log, _, _) = open(dir.path());
-    let next = AtomicU64::new(0);
+    let next = Arc::new(AtomicU64::new(0));
     let mut ratios = Vec::new();
     println!("{callers} callers, each waiting for its own entry:");
     for _ in 0..rounds {
@@ -145,26 +148,32 @@ struct Round {
     p99_ms: f64,
 }
 
-fn append_round(log: &LogHandle, next: &AtomicU64, callers: u64, time: Duration) -> Round {
+/// The callers are tasks on a runtime with a thread per core, as the calls of the service are.
+fn append_round(log: &LogHandle, next: &Arc<AtomicU64>, callers: u64, time: Duration) -> Round {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_time().build().expect("a runtime");
     let (size, groups, begun) = (log.size(), log.groups(), Instant::now());
-    let stop = AtomicBool::new(false);
-    let mut waits: Vec<Duration> = std::thread::scope(|scope| {
-        let call = || {
-            let mut waits = Vec::new();
-            while !stop.load(Ordering::Relaxed) {
-                let append = append(next.fetch_add(1, Ordering::Relaxed));
-                let (sender, receiver) = mpsc::sync_channel(1);
-                let asked = Instant::now();
-                log.submit(append, Box::new(move |outcome| drop(sender.send(outcome))));
-                assert!(matches!(receiver.recv(), Ok(Ok(Appended::Written(_)))));
-                waits.push(asked.elapsed());
-            }
-            waits
-        };
-        let joins: Vec<_> = (0..callers).map(|_| scope.spawn(call)).collect();
-        std::thread::sleep(time);
+    let stop = Arc::new(AtomicBool::new(false));
+    let call = |log: LogHandle, next: Arc<AtomicU64>, stop: Arc<AtomicBool>| async move {
+        let mut waits = Vec::new();
+        while !stop.load(Ordering::Relaxed) {
+            let append = append(next.fetch_add(1, Ordering::Relaxed));
+            let (sender, receiver) = tokio::sync::oneshot::channel();
+            let asked = Instant::now();
+            log.submit(append, Box::new(move |outcome| drop(sender.send(outcome))));
+            assert!(matches!(receiver.await, Ok(Ok(Appended::Written(_)))));
+            waits.push(asked.elapsed());
+        }
+        waits
+    };
+    let mut waits: Vec<Duration> = runtime.block_on(async {
+        let calls: Vec<_> = (0..callers).map(|_| tokio::spawn(call(log.clone(), next.clone(), stop.clone()))).collect();
+        tokio::time::sleep(time).await;
         stop.store(true, Ordering::Relaxed);
-        joins.into_iter().flat_map(|join| join.join().expect("a caller does not panic")).collect()
+        let mut waits = Vec::new();
+        for call in calls {
+            waits.extend(call.await.expect("a caller does not panic"));
+        }
+        waits
     });
     waits.sort_unstable();
     let entries = (log.size() - size) as f64;

@@ -388,6 +388,7 @@ fn one_client(
     synced: &mut SyncedFile,
 ) {
     let (mut bare, mut unary, mut streamed, mut syncs) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let mut refused = Vec::new();
     let mut steps: [Vec<Duration>; 8] = Default::default();
     client.block_on(async {
         let (sender, receiver) = tokio::sync::mpsc::channel(1);
@@ -410,6 +411,13 @@ fn one_client(
             let took_streamed = started.elapsed();
             assert!(matches!(streamed_answer.outcome, Some(Outcome::Decided(_))), "{streamed_answer:?}");
 
+            // Refused after the digest: what the call alone takes.
+            let mut request = line.request(jpegs, ALL_OK);
+            request.image_blake3 = vec![0; 32];
+            let started = Instant::now();
+            line.client.inspect(request).await.expect_err("a wrong digest is refused");
+            let took_refused = started.elapsed();
+
             let took_sync = synced.append(RECORD_BYTES);
             // The first turns warm caches and connections.
             if turn >= 5 {
@@ -417,6 +425,7 @@ fn one_client(
                 unary.push(took_unary);
                 streamed.push(took_streamed);
                 syncs.push(took_sync);
+                refused.push(took_refused);
                 let t = answer.timings.expect("timings of a new decision");
                 let us = [
                     t.queue_us,
@@ -434,7 +443,9 @@ fn one_client(
     });
     println!("\none client, {singles} frames each, taking turns");
     println!("{:<12} {:>9} {:>9}", "", "p50 ms", "p99 ms");
-    for (name, times) in [("loop", &bare), ("unary", &unary), ("stream", &streamed), ("fdatasync", &syncs)] {
+    for (name, times) in
+        [("loop", &bare), ("unary", &unary), ("stream", &streamed), ("refused", &refused), ("fdatasync", &syncs)]
+    {
         println!("{name:<12} {:>9.2} {:>9.2}", ms(percentile(times, 0.5)), ms(percentile(times, 0.99)));
     }
     let names = ["queue", "check", "decode", "preprocess", "infer", "decide", "seal", "commit"];
