@@ -7,7 +7,7 @@ export LINEPROOF_BUILD ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null)
 # The path of ONNX Runtime's library: the user's ORT_DYLIB_PATH wins, else the pinned one is fetched once into .cache/.
 ORT = $(shell scripts/fetch-onnxruntime.sh)
 
-.PHONY: help demo test check lint unit verifier page real bench faults planted onnxruntime clean
+.PHONY: help demo test check lint unit verifier page real bench bench-growth faults planted onnxruntime clean
 
 help: ## Show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -40,6 +40,9 @@ real: onnxruntime ## Real parts through the running service; writes docs/accurac
 
 bench: ## The numbers of docs/performance.md, some 20 minutes on a quiet machine
 	scripts/bench.sh
+
+bench-growth: ## How cost grows: 100,000 to ten million decisions; 20 GB of disk, a quarter of an hour
+	scripts/bench-growth.sh
 
 faults: onnxruntime ## Thousands of faults, docs/reliability.md; TIER=medium takes 35 minutes, TIER=long 4 hours
 	ORT_DYLIB_PATH="$(ORT)" LINEPROOF_TIER="$(TIER)" $(CARGO) test --release --locked --test faults

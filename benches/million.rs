@@ -1,6 +1,7 @@
-//! One million decisions in a data directory as the service keeps it: their bytes, restarts, reindexing, searching.
+//! One million decisions in a data directory as the service keeps it: their bytes, restarts, reindexing, searching,
+//! proofs.
 //!
-//! `cargo bench --bench million`; `-- --entries 200000` makes it shorter. The decisions are synthetic and go through the real
+//! `cargo bench --bench million`; `-- --entries 200000` makes it shorter, `scripts/bench-growth.sh` shows how cost grows. The decisions are synthetic and go through the real
 //! log store with the index behind it; restarts, reindexing and searches are the real binary's. "cold" means that the
 //! files' pages were dropped from the operating system's cache before.
 
@@ -30,7 +31,7 @@ use lineproof::{
         log::{LogConfig, LogStore},
         sled_index::SledIndex,
     },
-    core::lineage::entry::Entry,
+    core::lineage::{entry::Entry, passport::Passport},
     edge::pb::{self, history_service_client::HistoryServiceClient},
     ports::{
         archive::ImageArchive,
@@ -51,6 +52,9 @@ const BYTES_MAX: u64 = 2048;
 const RESTART_MAX: Duration = Duration::from_secs(5);
 const REINDEX_MAX: Duration = Duration::from_secs(60);
 const PAGE_MAX: Duration = Duration::from_millis(10);
+const PROOF_MAX: Duration = Duration::from_millis(50);
+/// Bytes of a passport beside its entry.
+const PASSPORT_BYTES_MAX: usize = 4096;
 const RESTARTS: u64 = 3;
 
 fn main() {
@@ -69,6 +73,7 @@ fn main() {
     reindex(&data, entries);
     restarts(&data);
     search(&data, entries, pages);
+    proofs(&data, entries, pages);
 }
 
 /// Appends `entries` decisions with 64 to thousands waiting, as fast as the log takes them, the index following.
@@ -295,6 +300,59 @@ fn search(data: &Path, entries: u64, pages: u64) {
             "target_ms": 10, "met": is_met,
         }),
     );
+    assert_eq!(service.stop().code, Some(0));
+}
+
+/// Passports of parts and consistency proofs from all over the log, through the real socket.
+fn proofs(data: &Path, entries: u64, turns: u64) {
+    let service = serve(data);
+    let client = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let (mut passports, mut consistency, mut beside, mut hashes) = (Vec::new(), Vec::new(), 0, 0);
+    client.block_on(async {
+        let mut audit = service.audit().await;
+        for turn in 0..turns + 3 {
+            let somewhere = turn * 104_729 % entries;
+            let started = Instant::now();
+            let old_size = somewhere.max(1);
+            let request = pb::GetConsistencyProofRequest { old_size, new_size: entries };
+            let proof = audit.get_consistency_proof(request).await.expect("a proof").into_inner();
+            let took_proof = started.elapsed();
+            let serial = pb::get_passport_request::Of::Serial(synthetic::serial(somewhere));
+            let started = Instant::now();
+            let answer = audit.get_passport(pb::GetPassportRequest { of: Some(serial) }).await;
+            let took_passport = started.elapsed();
+            if turn < 3 {
+                continue;
+            }
+            consistency.push(took_proof);
+            hashes = hashes.max(proof.hashes.len());
+            // Entries that are no decisions have no part.
+            let Ok(answer) = answer else { continue };
+            passports.push(took_passport);
+            for text in answer.into_inner().passports {
+                let entry = Passport::parse(&text.text).expect("a passport").entry;
+                beside = beside.max(text.text.len() - entry.len().div_ceil(3) * 4);
+            }
+        }
+    });
+    assert!(passports.len() as u64 * 2 > turns, "most entries are decisions of a part");
+    for (name, times) in [("passport of one part", &passports), ("consistency proof", &consistency)] {
+        let (p50, p99) = (percentile(times, 0.5), percentile(times, 0.99));
+        let is_met = p99 < PROOF_MAX;
+        println!("{name}: p50 {:.2} ms, p99 {:.2} ms, target {PROOF_MAX:?}: {}", ms(p50), ms(p99), verdict(is_met));
+        measure::result(
+            "million",
+            json!({
+                "case": name, "entries": entries, "p50_ms": ms(p50), "p99_ms": ms(p99), "target_ms": 50, "met": is_met,
+            }),
+        );
+    }
+    let is_met = beside <= PASSPORT_BYTES_MAX;
+    println!(
+        "bytes of a passport beside its entry: at most {beside}, target {PASSPORT_BYTES_MAX}: {}",
+        verdict(is_met)
+    );
+    println!("hashes of a consistency proof: at most {hashes}");
     assert_eq!(service.stop().code, Some(0));
 }
 
