@@ -14,6 +14,7 @@ use super::{
     cli::{DataArgs, now, usage},
     client,
     history::SearchArgs,
+    verify::entry_beside,
     witness::plant,
 };
 use crate::{
@@ -34,6 +35,9 @@ pub struct PassportArgs {
     /// File to write; a part decided more than once gets `-2`, `-3`, … Default: SERIAL.tlog-proof
     #[arg(long, short = 'o', value_name = "FILE")]
     out: Option<PathBuf>,
+    /// Also write the proof as a COSE receipt (RFC 9942, for SCITT tools) and the entry it is of
+    #[arg(long)]
+    cose: bool,
     #[command(flatten)]
     data: DataArgs,
 }
@@ -76,8 +80,15 @@ pub fn passport(args: &PassportArgs) -> anyhow::Result<ExitCode> {
         let path = if number == 0 { out.clone() } else { numbered(&out, number + 1) };
         write_whole(&path, passport.text.as_bytes())?;
         println!("wrote {} (entry {})", path.display(), passport.entry_index);
-        let checkpoint = Passport::parse(&passport.text).context("the service's passport")?.checkpoint;
-        say_whether_witnessed(&args.data.data, &checkpoint)?;
+        let read = Passport::parse(&passport.text).context("the service's passport")?;
+        say_whether_witnessed(&args.data.data, &read.checkpoint)?;
+        if args.cose {
+            let receipt = path.with_extension("receipt.cbor");
+            let entry = entry_beside(&receipt);
+            write_whole(&entry, &read.entry)?;
+            write_whole(&receipt, &passport.receipt)?;
+            println!("wrote {} and {}", receipt.display(), entry.display());
+        }
     }
     println!("check it anywhere: lineproof verify {} --key log.vkey", out.display());
     Ok(ExitCode::SUCCESS)

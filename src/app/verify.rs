@@ -17,13 +17,16 @@ use crate::core::{
         CHECKPOINT, FILE_BYTES_MAX, Lang,
         keys::{KEYS_MAX, Keys},
         verify::{
-            Findings, LogFiles, Problem, verify_checkpoint, verify_export, verify_log, verify_passport, verify_request,
+            Findings, LogFiles, Problem, verify_checkpoint, verify_export, verify_log, verify_passport, verify_receipt,
+            verify_request,
         },
         words,
     },
     lineage::{
         checkpoint::{CHECKPOINT_BYTES_MAX, VKEY_BYTES_MAX},
+        entry::ENTRY_BYTES_MAX,
         passport::PASSPORT_BYTES_MAX,
+        receipt::RECEIPT_BYTES_MAX,
     },
     witness::{
         compare::Comparison,
@@ -35,11 +38,15 @@ use crate::core::{
 /// Bytes of a key file: as many keys as are read, each with a line of notes.
 const KEY_FILE_BYTES_MAX: u64 = (KEYS_MAX * VKEY_BYTES_MAX * 4) as u64;
 
-/// Check a passport, an export, a data directory or a checkpoint, offline.
+/// The tag of a COSE_Sign1, and its array of four.
+const RECEIPT_START: [u8; 2] = [0xd2, 0x84];
+
+/// Check a passport, a receipt, an export, a data directory or a checkpoint, offline.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Exit status: 0 all is proven, 1 something is wrong, 2 the command was used wrongly.")]
 pub struct VerifyArgs {
-    /// A passport (.tlog-proof), an export (.zip), a data directory, or a signed checkpoint.
+    /// A passport (.tlog-proof), an export (.zip), a data directory, a signed checkpoint, or a receipt (.receipt.cbor) with
+    /// its entry (.entry.json) beside it.
     pub file: PathBuf,
     /// File with the log's public key, from the plant by another way than FILE; several keys, one per line, are fine.
     #[arg(long, value_name = "VKEYFILE", required_unless_present = "policy")]
@@ -157,6 +164,11 @@ enum Subject {
     Log(PathBuf),
     /// A signed note.
     Checkpoint(Vec<u8>),
+    /// A COSE receipt, and the entry it is of.
+    Receipt {
+        receipt: Vec<u8>,
+        entry: Vec<u8>,
+    },
     /// A checkpoint with the proof from an earlier size, as `lineproof witness request` writes it.
     Request(Vec<u8>),
     Other {
@@ -180,6 +192,11 @@ impl Subject {
             Self::Export(bytes)
         } else if bytes.starts_with(b"c2sp.org/tlog-proof") {
             Self::Passport(bytes)
+        } else if bytes.starts_with(&RECEIPT_START) && bytes.len() <= RECEIPT_BYTES_MAX {
+            let beside = entry_beside(path);
+            let entry = read_bounded(&beside, ENTRY_BYTES_MAX as u64)
+                .with_context(|| format!("a receipt is checked with its entry, expected in {}", beside.display()))?;
+            Self::Receipt { receipt: bytes, entry }
         } else if bytes.starts_with(b"old ") && bytes.len() <= REQUEST_BYTES_MAX {
             Self::Request(bytes)
         } else if bytes.len() <= CHECKPOINT_BYTES_MAX && String::from_utf8_lossy(&bytes).contains("\n\n— ") {
@@ -192,6 +209,7 @@ impl Subject {
     fn kind(&self) -> &'static str {
         match self {
             Self::Passport(_) => "passport",
+            Self::Receipt { .. } => "receipt",
             Self::Export(_) => "export",
             Self::Log(_) => "log",
             Self::Checkpoint(_) => "checkpoint",
@@ -210,6 +228,7 @@ impl Subject {
                 Ok(text) => verify_passport(text, keys),
                 Err(_) => failed(Problem::NotRecognised { reason: "it begins like a passport but is no UTF-8".into() }),
             },
+            Self::Receipt { receipt, entry } => verify_receipt(receipt, entry, keys),
             Self::Export(bytes) => verify_export(bytes, keys),
             Self::Log(path) => verify_log(&Directory(path), keys, &mut progress(quiet)),
             Self::Checkpoint(bytes) => verify_checkpoint(bytes, keys),
@@ -219,6 +238,14 @@ impl Subject {
             }),
         }
     }
+}
+
+/// Where the entry of a receipt lies: beside `part.receipt.cbor` in `part.entry.json`.
+#[must_use]
+pub fn entry_beside(receipt: &Path) -> PathBuf {
+    let name = receipt.file_name().unwrap_or_default().to_string_lossy();
+    let stem = name.strip_suffix(".cbor").unwrap_or(&name);
+    receipt.with_file_name(format!("{}.entry.json", stem.strip_suffix(".receipt").unwrap_or(stem)))
 }
 
 /// A percentage on a terminal, nothing elsewhere.

@@ -20,7 +20,7 @@ use crate::{
         lineage::private::{Opening, PrivateField},
     },
     services::{
-        audit::{AuditError, AuditService},
+        audit::{AuditError, AuditService, PartPassport},
         inspect::record::salt,
     },
     types::{EntryIndex, Serial, Sha256Digest},
@@ -121,7 +121,7 @@ impl Api for AuditEdge {
         };
         let passports = passports
             .into_iter()
-            .map(|passport| pb::Passport { entry_index: passport.index.0, text: passport.text })
+            .map(|PartPassport { index, text, receipt }| pb::Passport { entry_index: index.0, text, receipt })
             .collect();
         Ok(Response::new(pb::GetPassportResponse { passports }))
     }

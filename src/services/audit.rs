@@ -19,6 +19,7 @@ use crate::{
             entry::{Access, AccessEvent, AccessKind, Commitments, ENTRY_VERSION, Entry},
             passport::Passport,
             private::{Opening, PrivateField},
+            receipt::Receipt,
         },
     },
     ports::{
@@ -66,6 +67,8 @@ pub struct PartPassport {
     pub index: EntryIndex,
     /// The `.tlog-proof` text.
     pub text: String,
+    /// The same proof as a COSE receipt.
+    pub receipt: Vec<u8>,
 }
 
 /// What audits need, each through its port.
@@ -146,12 +149,13 @@ impl AuditService {
             return Err(AuditError::NotYet { index });
         }
         let proof = self.reader.inclusion_proof(index, checkpoint.size)?;
+        let receipt = Receipt::sign(&self.signer, index, checkpoint.size, proof.clone(), &checkpoint.root);
         let mut openings = self.reader.private(index)?.openings;
         // Who asked is nobody's business outside the plant.
         openings.retain(|opening| opening.field != PrivateField::Client);
         let passport = Passport { index, entry, openings, proof, checkpoint: checkpoint.note.to_string() };
         self.note(AccessEvent::Passport, Some(index), None, None, who)?;
-        Ok(PartPassport { index, text: passport.to_text() })
+        Ok(PartPassport { index, text: passport.to_text(), receipt: receipt.to_bytes() })
     }
 
     /// Writes the export of `selection` to `sink`. Memory is bounded by [`ENTRIES_MAX`], whatever is selected.

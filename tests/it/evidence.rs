@@ -109,6 +109,55 @@ fn passport_export_and_log_verify_offline_and_a_changed_byte_does_not() {
 }
 
 #[test]
+fn a_cose_receipt_holds_for_us_and_for_an_implementation_of_others() {
+    let plant = inspected(5);
+    let output = plant.run(&["passport", "SN-00002", "--out", "part.tlog-proof", "--cose"]);
+    assert!(output.status.success(), "{}", text(&output));
+    let (receipt, entry) = (plant.folder().join("part.receipt.cbor"), plant.folder().join("part.entry.json"));
+    let output = verify(&receipt, &plant.vkey());
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    assert!(text(&output).contains("Receipt: a root of the log"), "{}", text(&output));
+    let others = |entry: &Path| {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors/verify_receipt.py");
+        let arguments = [Path::new(script), &receipt, entry, &plant.vkey()];
+        Command::new(python()).args(arguments).output().expect("Python runs")
+    };
+    let output = others(&entry);
+    assert!(output.status.success(), "{}", text(&output));
+
+    // What a receipt cannot say, and what nobody believes.
+    let policy = plant.folder().join("none.policy");
+    fs::write(&policy, format!("log {}\nquorum none\n", fs::read_to_string(plant.vkey()).unwrap().trim())).unwrap();
+    let output = verifier().arg("verify").arg(&receipt).arg("--policy").arg(&policy).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    assert!(text(&output).contains("carries no cosignatures"), "{}", text(&output));
+    let output = verify(&receipt, &Plant::new().vkey());
+    assert_eq!(output.status.code(), Some(1), "a stranger's key: {}", text(&output));
+    let original = fs::read_to_string(&entry).unwrap();
+    fs::write(&entry, original.replace("SN-", "SX-").replacen("\"OK\"", "\"NO\"", 1).replace("cam-1", "cam-2"))
+        .unwrap();
+    assert_ne!(fs::read_to_string(&entry).unwrap(), original);
+    let output = verify(&receipt, &plant.vkey());
+    assert_eq!(output.status.code(), Some(1), "a changed entry: {}", text(&output));
+    assert!(!others(&entry).status.success());
+    fs::remove_file(&entry).unwrap();
+    let output = verify(&receipt, &plant.vkey());
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output));
+    assert!(text(&output).contains("part.entry.json"), "{}", text(&output));
+}
+
+/// The Python of `scripts/verify-py-env.sh`.
+fn python() -> PathBuf {
+    if let Some(given) = std::env::var_os("LINEPROOF_PYTHON") {
+        return given.into();
+    }
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/verify-py-env.sh");
+    let output = Command::new(script).output().expect("the script starts");
+    assert!(output.status.success(), "{}", text(&output));
+    String::from_utf8(output.stdout).expect("a path").trim().into()
+}
+
+#[test]
 fn an_export_is_deterministic_and_opens_only_the_selected_parts() {
     let plant = inspected(6);
     let export = |out: &str| {

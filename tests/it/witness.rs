@@ -220,6 +220,10 @@ fn verdicts_go_on_without_the_witness_and_its_return_covers_what_was_missed() {
         assert_eq!(passport("one.tlog-proof", "SN-00001").1, Some(0));
         let (said, code) = passport("two.tlog-proof", "SN-00002");
         assert!(said.contains("NOT WITNESSED YET") && code == Some(1), "{said}");
+        // A log is checked as far as it is witnessed, and says how much is not.
+        let output = verify(&plant.data(), &["--policy", policy.to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+        assert!(text(&output).contains("after this checkpoint; they were not checked"), "{}", text(&output));
         let _witness = host.serve();
         wait_for("the witness's return", || witnessed(&plant) > index);
         let (said, code) = passport("two.tlog-proof", "SN-00002");
@@ -227,6 +231,30 @@ fn verdicts_go_on_without_the_witness_and_its_return_covers_what_was_missed() {
     });
     let ended = service.stop();
     assert!(ended.log.contains("the witness was not reached"), "{}", ended.log);
+}
+
+#[test]
+fn a_log_for_each_programme_shows_its_witness_only_its_own_parts() {
+    let plants = [Plant::new(), Plant::new()];
+    let hosts = plants.each_ref().map(|plant| Host::new("oem.example/w", &[&plant.vkey()]));
+    let _serving = hosts.each_ref().map(Host::serve);
+    for (plant, host) in plants.iter().zip(&hosts) {
+        configure(plant, &host.table("oem", &host.url()));
+    }
+    let services = plants.each_ref().map(Plant::serve);
+    let counts = [7, 2];
+    block_on(async {
+        for (service, count) in services.iter().zip(counts) {
+            for number in 1..=count {
+                inspect(service, number).await;
+            }
+        }
+    });
+    for service in services {
+        assert_eq!(service.stop().code, Some(0));
+    }
+    let [many, few] = plants.each_ref().map(witnessed);
+    assert_eq!(many - few, counts[0] - counts[1], "beside their parts, both logs have as many entries");
 }
 
 #[test]

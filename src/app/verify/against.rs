@@ -130,7 +130,7 @@ impl<'a> Shown<'a> {
                 request = Some(read);
                 note
             }
-            Subject::Other { .. } => {
+            Subject::Receipt { .. } | Subject::Other { .. } => {
                 let reason = "it holds no checkpoint to compare".into();
                 return Err(Problem::NotRecognised { reason });
             }

@@ -147,6 +147,12 @@ impl VerifierKey {
         self.name == line.name && self.id == line.id
     }
 
+    /// Checks a signature of a log's key over bytes that are no note.
+    #[must_use]
+    pub fn verify_bytes(&self, message: &[u8], signature: &[u8; 64]) -> bool {
+        self.key.verify_strict(message, &Signature::from_bytes(signature)).is_ok()
+    }
+
     /// Checks the bytes after the key id of a signature line.
     #[must_use]
     pub fn verify(&self, text: &str, signature: &[u8]) -> bool {
@@ -208,6 +214,12 @@ impl Keys {
     #[must_use]
     pub fn has_policy(&self) -> bool {
         self.policy.is_some()
+    }
+
+    /// The log's key with this name and id, if it was given.
+    #[must_use]
+    pub fn log_key(&self, name: &str, id: [u8; 4]) -> Option<&VerifierKey> {
+        self.keys.iter().find(|key| key.is_log() && key.name == name && key.id == id)
     }
 
     fn find(&self, line: &SignatureLine<'_>) -> Option<&VerifierKey> {

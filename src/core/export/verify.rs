@@ -7,10 +7,12 @@ mod archive;
 mod entry;
 mod log;
 mod passport;
+mod receipt;
 
 pub use archive::verify_export;
 pub use log::{LogFiles, verify_log};
 pub use passport::verify_passport;
+pub use receipt::verify_receipt;
 
 use serde::Serialize;
 
@@ -22,7 +24,7 @@ use super::{
 };
 use crate::{
     core::{
-        lineage::{entry::EntryError, passport::PassportError, tiles::TileError, tree},
+        lineage::{entry::EntryError, passport::PassportError, receipt::ReceiptError, tiles::TileError, tree},
         witness::{policy::Quorum, request::AddCheckpoint},
     },
     types::{Blake3Digest, Sha256Digest},
@@ -56,6 +58,12 @@ pub enum Step {
         size: u64,
         key: String,
         witnesses: Vec<String>,
+    },
+    /// A receipt's signature over the root its proof leads to.
+    Receipt {
+        origin: String,
+        size: u64,
+        key: String,
     },
     /// A known witness cosigned the checkpoint.
     Cosigned {
@@ -170,6 +178,10 @@ pub enum Problem {
     Key,
     Passport(PassportError),
     PassportForm,
+    Receipt(ReceiptError),
+    ReceiptKey { origin: String },
+    ReceiptSignature { key: String },
+    ReceiptPolicy,
     Inclusion(tree::ProofError),
     MissingTile { path: String },
     Tile { path: String, error: TileError },
@@ -215,6 +227,10 @@ impl Problem {
             Self::Key => "key_copy",
             Self::Passport(_) => "passport",
             Self::PassportForm => "passport_form",
+            Self::Receipt(_) => "receipt",
+            Self::ReceiptKey { .. } => "receipt_key",
+            Self::ReceiptSignature { .. } => "receipt_signature",
+            Self::ReceiptPolicy => "receipt_policy",
             Self::Inclusion(_) => "inclusion",
             Self::MissingTile { .. } => "tile_missing",
             Self::Tile { .. } => "tile",

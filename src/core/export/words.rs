@@ -47,6 +47,9 @@ fn step_en(step: &Step) -> String {
         Step::Checkpoint { origin, size, key, .. } => {
             format!("Checkpoint: log {origin:?} with {} entries, signed by {key}", number(*size))
         }
+        Step::Receipt { origin, size, key } => {
+            format!("Receipt: a root of the log {origin:?} with {} entries, signed by {key}", number(*size))
+        }
         Step::Cosigned { witness, time } => format!("Witness: {witness} cosigned this checkpoint at {time}"),
         Step::Quorum { name, missing } => {
             format!("Policy: the quorum {name:?} is reached{}", not_there(missing, "did not cosign"))
@@ -132,6 +135,12 @@ fn step_de(step: &Step) -> String {
         }
         Step::Checkpoint { origin, size, key, .. } => {
             format!("Checkpoint: Protokoll {origin:?} mit {} Einträgen, signiert von {key}", number(*size))
+        }
+        Step::Receipt { origin, size, key } => {
+            format!(
+                "Quittung: eine Wurzel des Protokolls {origin:?} mit {} Einträgen, signiert von {key}",
+                number(*size)
+            )
         }
         Step::Cosigned { witness, time } => format!("Zeuge: {witness} hat diesen Checkpoint um {time} mitsigniert"),
         Step::Quorum { name, missing } => {
@@ -319,6 +328,14 @@ fn wrong_en(problem: &Problem) -> String {
         Problem::Key => "log.vkey is not the key that signed".into(),
         Problem::Passport(error) => error.to_string(),
         Problem::PassportForm => "the passport says the same in another spelling than it is written with".into(),
+        Problem::Receipt(error) => error.to_string(),
+        Problem::ReceiptKey { origin } => {
+            format!("none of the given keys has signed this receipt of the log {origin:?}")
+        }
+        Problem::ReceiptSignature { key } => {
+            format!("the signature of {key} does not fit: the receipt, the entry beside it, or its place was changed")
+        }
+        Problem::ReceiptPolicy => "a policy was asked for, and a receipt carries no cosignatures of witnesses".into(),
         Problem::Inclusion(tree::ProofError::Root { .. }) => {
             "the proof does not lead to the signed root: the entry or the proof was changed".into()
         }
@@ -394,6 +411,16 @@ fn wrong_de(problem: &Problem) -> String {
         Problem::Key => "log.vkey ist nicht der Schlüssel, mit dem signiert wurde".into(),
         Problem::Passport(error) => format!("im Passport stimmt etwas nicht: {error}"),
         Problem::PassportForm => "der Passport sagt dasselbe in einer anderen Schreibweise als der festgelegten".into(),
+        Problem::Receipt(error) => format!("mit der Quittung stimmt etwas nicht: {error}"),
+        Problem::ReceiptKey { origin } => {
+            format!("keiner der angegebenen Schlüssel hat diese Quittung des Protokolls {origin:?} signiert")
+        }
+        Problem::ReceiptSignature { key } => {
+            format!("die Signatur von {key} passt nicht: Quittung, Eintrag daneben oder sein Platz wurde geändert")
+        }
+        Problem::ReceiptPolicy => {
+            "eine Richtlinie wurde verlangt, und eine Quittung trägt keine Signaturen von Zeugen".into()
+        }
         Problem::Inclusion(tree::ProofError::Root { .. }) => {
             "der Beweis führt nicht zur signierten Wurzel: Eintrag oder Beweis wurde geändert".into()
         }
@@ -454,7 +481,13 @@ fn contradiction_de(contradiction: &Contradiction) -> String {
 #[must_use]
 pub fn meaning(problem: &Problem, lang: Lang) -> &'static str {
     let (en, de) = match problem {
-        Problem::Checkpoint(NoteError::NoSignature { .. }) | Problem::Manifest(ManifestError::Key { .. }) => (
+        Problem::ReceiptPolicy => (
+            "Check the passport (.tlog-proof) of the same part instead; it carries them.",
+            "Stattdessen den Passport (.tlog-proof) desselben Teils prüfen; er trägt sie.",
+        ),
+        Problem::Checkpoint(NoteError::NoSignature { .. })
+        | Problem::ReceiptKey { .. }
+        | Problem::Manifest(ManifestError::Key { .. }) => (
             "Either this comes from another plant or log, or the key is the wrong one, or it was forged. Compare the key with the plant's, obtained by another way.",
             "Entweder stammt dies aus einem anderen Werk oder Protokoll, oder es ist der falsche Schlüssel, oder es ist gefälscht. Den Schlüssel auf anderem Weg mit dem des Werks vergleichen.",
         ),
@@ -483,7 +516,9 @@ pub fn meaning(problem: &Problem, lang: Lang) -> &'static str {
         | Problem::Unlisted { .. }
         | Problem::Changed { .. }
         | Problem::PassportForm
-        | Problem::Passport(_) => (
+        | Problem::Passport(_)
+        | Problem::Receipt(_)
+        | Problem::ReceiptSignature { .. } => (
             "It is not what the plant signed: it was changed, damaged on the way, or packed again. Do not rely on it; ask for the original file.",
             "Das ist nicht, was das Werk signiert hat: geändert, unterwegs beschädigt oder neu gepackt. Nicht verwenden; die Originaldatei anfordern.",
         ),

@@ -10,6 +10,7 @@ use super::{
     entry::{Entry, tests::decision},
     passport::Passport,
     private::{Opening, PrivateField},
+    receipt::Receipt,
     tiles::{RightEdge, Tile, TileHashes, TileKind},
     tree::{consistency_proof, inclusion_proof, leaf_hash, verify_consistency},
 };
@@ -60,15 +61,18 @@ fn the_published_vectors_hold() {
     let passport =
         Passport { index: EntryIndex(PART), entry: part.clone(), openings: vec![opening], proof, checkpoint: note };
     passport.verify(signer.verifier_key()).unwrap();
-    hold("lineage.json", &format!("{facts:#}\n"));
-    hold("lineage.tlog-proof", &passport.to_text());
-    hold("lineage.vkey", &format!("{}\n", signer.verifier_key()));
+    let receipt = Receipt::sign(&signer, EntryIndex(PART), SIZE, passport.proof.clone(), &edge.root());
+    hold("lineage.json", format!("{facts:#}\n").as_bytes());
+    hold("lineage.tlog-proof", passport.to_text().as_bytes());
+    hold("lineage.vkey", format!("{}\n", signer.verifier_key()).as_bytes());
+    hold("receipt.entry.json", &part);
+    hold("receipt.cbor", &receipt.to_bytes());
 }
 
-fn hold(name: &str, text: &str) {
+fn hold(name: &str, bytes: &[u8]) {
     let path = Path::new("docs/spec/vectors").join(name);
     if std::env::var_os("LINEPROOF_WRITE_VECTORS").is_some() {
-        fs::write(&path, text).unwrap();
+        fs::write(&path, bytes).unwrap();
     }
-    assert_eq!(fs::read_to_string(&path).unwrap(), text, "{}", path.display());
+    assert!(fs::read(&path).unwrap() == bytes, "{} is not what is written today", path.display());
 }

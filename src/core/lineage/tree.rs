@@ -148,6 +148,20 @@ pub fn verify_inclusion(
     proof: &[Sha256Digest],
     root: &Sha256Digest,
 ) -> Result<(), ProofError> {
+    let found = root_by_inclusion(index, size, leaf, proof)?;
+    if found == *root { Ok(()) } else { Err(ProofError::Root { found, expected: *root }) }
+}
+
+/// The root that an inclusion proof leads to, for whoever has a signature over it instead of the root itself.
+///
+/// # Errors
+/// [`ProofError`] when the proof is not as long as one of this leaf in a tree of this size.
+pub fn root_by_inclusion(
+    index: u64,
+    size: u64,
+    leaf: &Sha256Digest,
+    proof: &[Sha256Digest],
+) -> Result<Sha256Digest, ProofError> {
     if index >= size {
         return Err(ProofError::NoSuchEntry { index, size });
     }
@@ -168,7 +182,7 @@ pub fn verify_inclusion(
     if last != 0 {
         return Err(ProofError::Length { found: proof.len() });
     }
-    if hash == *root { Ok(()) } else { Err(ProofError::Root { found: hash, expected: *root }) }
+    Ok(hash)
 }
 
 /// Checks that the tree of `old` leaves is a prefix of the tree of `new` leaves (RFC 9162 section 2.1.4.2).
