@@ -42,6 +42,7 @@ mod context {
     pub const IMAGES: &str = "lineproof 2026-11-23 wrapping of image pack keys";
     pub const PRIVATE: &str = "lineproof 2026-11-23 sealing of private values";
     pub const INDEX: &str = "lineproof 2026-11-23 keyed hashes in the index";
+    pub const BACKUP: &str = "lineproof 2026-11-25 names of blobs in a backup";
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +79,15 @@ impl Keys {
         let keys = Self { origin: origin.to_owned(), log: random(), master: random() };
         // Refuses a bad name before anything is written.
         LogSigner::new(origin, &keys.log)?;
+        keys.write(folder)?;
+        Ok(keys)
+    }
+
+    /// Writes the keys to another folder, which must hold none.
+    ///
+    /// # Errors
+    /// As [`Self::create`].
+    pub fn write(&self, folder: &Path) -> Result<(), KeysError> {
         for name in [LOG_FILE, MASTER_FILE] {
             let path = folder.join(name);
             if path.exists() {
@@ -87,13 +97,13 @@ impl Keys {
         let failed = |source| KeysError::Io { path: folder.to_owned(), source };
         fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
         fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).map_err(failed)?;
-        write_secret(&folder.join(LOG_FILE), &keys.log_line())?;
-        write_secret(&folder.join(MASTER_FILE), &keys.master_line())?;
+        write_secret(&folder.join(LOG_FILE), &self.log_line())?;
+        write_secret(&folder.join(MASTER_FILE), &self.master_line())?;
         for folder in [Some(folder), folder.parent()].into_iter().flatten() {
             let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
             fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
         }
-        Ok(keys)
+        Ok(())
     }
 
     /// Reads the keys in `folder`.
@@ -139,6 +149,12 @@ impl Keys {
     #[must_use]
     pub fn index_key(&self) -> [u8; 32] {
         *self.derive(context::INDEX)
+    }
+
+    /// Keys the names of a backup's blobs, so that whoever keeps them cannot tell what they are.
+    #[must_use]
+    pub fn backup_key(&self) -> [u8; 32] {
+        *self.derive(context::BACKUP)
     }
 
     fn derive(&self, context: &str) -> Secret {
@@ -310,6 +326,7 @@ mod tests {
             format!("images   {}", hex(&*keys.derive(context::IMAGES))),
             format!("private  {}", hex(&*keys.derive(context::PRIVATE))),
             format!("index    {}", hex(&keys.index_key())),
+            format!("backup   {}", hex(&keys.backup_key())),
         ];
         for line in lines {
             assert!(page.contains(&line), "{line}");

@@ -50,6 +50,10 @@ enum ServerCommand {
     Fsck(super::fsck::FsckArgs),
     /// Build the search index anew from the log
     Reindex(super::search::ReindexArgs),
+    /// Copy the data directory, encrypted and only what is new, while the service runs
+    Backup(super::backup::BackupArgs),
+    /// Make a data directory out of a backup, or try whether that works (--drill)
+    Restore(super::backup::RestoreArgs),
     /// Vouch for others' logs that they have one history, or ask for it by files
     #[command(subcommand)]
     Witness(super::witness::WitnessCommand),
@@ -106,7 +110,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
 
 #[cfg(feature = "server")]
 fn run_server_command(command: ServerCommand) -> anyhow::Result<ExitCode> {
-    use super::{camera, demo, evidence, fsck, init, logging, search, server, witness};
+    use super::{backup, camera, demo, evidence, fsck, init, logging, search, server, witness};
 
     match command {
         ServerCommand::Demo(args) => demo::run(&args),
@@ -133,6 +137,8 @@ fn run_server_command(command: ServerCommand) -> anyhow::Result<ExitCode> {
         ServerCommand::Export(args) => evidence::export(&args),
         ServerCommand::Fsck(args) => Ok(fsck::run(&args)),
         ServerCommand::Reindex(args) => search::reindex(&args),
+        ServerCommand::Backup(args) => backup::run(&args),
+        ServerCommand::Restore(args) => backup::restore(&args),
         ServerCommand::Witness(command) => witness::run(&command),
     }
 }

@@ -54,6 +54,8 @@ pub struct Config {
     pub witnesses: Witnesses,
     #[serde(default, rename = "witness")]
     pub witness: Vec<Witness>,
+    #[serde(default)]
+    pub backup: Backup,
     #[serde(default, rename = "station")]
     pub stations: Vec<Station>,
     #[serde(default, rename = "product")]
@@ -215,6 +217,18 @@ fn witness_key<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Veri
     if key.is_log() { Err(serde::de::Error::custom("this is a log's key, not a witness's")) } else { Ok(key) }
 }
 
+/// Where `lineproof backup` puts backups, and whom they are encrypted to; docs/backup.md.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Backup {
+    /// A folder, relative to the data directory, which it must not lie in.
+    pub to: Option<String>,
+    /// age public keys.
+    pub recipients: Vec<String>,
+    /// Backups to keep; unset: all.
+    pub keep: Option<u32>,
+}
+
 /// A station that may send frames.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -301,6 +315,7 @@ impl Config {
         for station in &self.stations {
             require(!station.cameras.is_empty(), "station.cameras", "a station has at least one camera")?;
         }
+        require(self.backup.keep != Some(0), "backup.keep", "at least one backup is kept")?;
         require(!self.plant.name.trim().is_empty(), "plant.name", "a plant has a name; it stands on every report")
     }
 
@@ -379,6 +394,12 @@ calibrations = "calibration"
 # vkey = "oem.example/witness+…"
 # url = "https://witness.oem.example:7444"   # unset: by files, `lineproof witness request` and `import`
 # tls = {{ ca = "tls/oem-ca.pem", certificate = "tls/plant.pem", key = "tls/plant.key" }}
+
+# Where `lineproof backup` puts what it copies; docs/backup.md.
+# [backup]
+# to = "/mnt/backup/plant"
+# recipients = ["age1…"]                # `lineproof backup --new-key FILE` makes one
+# keep = 14                             # older backups are removed; unset: none is
 
 # Only these stations may send frames.
 [[station]]

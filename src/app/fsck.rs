@@ -95,7 +95,7 @@ fn look_at_index(path: &Path, key: [u8; 32]) -> anyhow::Result<(Option<u64>, Opt
 }
 
 /// A percentage on a terminal, nothing elsewhere.
-fn progress(quiet: bool) -> impl FnMut(u64, u64) {
+pub(super) fn progress(quiet: bool) -> impl FnMut(u64, u64) {
     let show = !quiet && io::stderr().is_terminal();
     move |done, total| {
         if show {
@@ -107,7 +107,7 @@ fn progress(quiet: bool) -> impl FnMut(u64, u64) {
     }
 }
 
-fn words(report: &FsckReport, data_dir: &Path) -> String {
+pub(super) fn words(report: &FsckReport, data_dir: &Path) -> String {
     let mut lines = vec![
         format!(
             "{} entries are published, {} durable ones wait for their checkpoint",

@@ -5,6 +5,8 @@ pub mod verify;
 pub mod verify_page;
 
 #[cfg(feature = "server")]
+pub mod backup;
+#[cfg(feature = "server")]
 pub mod camera;
 #[cfg(feature = "server")]
 pub mod client;

@@ -1,6 +1,7 @@
 //! What services ask of the world, each trait with its contract. Adapters keep the contracts.
 
 pub mod archive;
+pub mod backup;
 pub mod clock;
 pub mod index;
 pub mod inference;

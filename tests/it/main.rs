@@ -2,6 +2,7 @@
 
 #![cfg(feature = "server")]
 
+mod backup;
 mod bad_input;
 mod disk;
 mod evidence;

@@ -13,6 +13,7 @@ use std::{
     thread::JoinHandle,
 };
 
+pub mod copy;
 mod files;
 mod frames;
 pub mod fsck;

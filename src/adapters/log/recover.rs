@@ -114,7 +114,7 @@ pub(super) fn open(
         Ok((running, unchecked)) => (Some(running), unchecked),
         Err(Refusal::Open(error)) => return Err(error),
         Err(Refusal::ReadOnly(reason)) => {
-            serve_what_there_is(&shared, found);
+            serve_what_there_is(&shared, &found);
             shared.refuse(&reason);
             report.read_only = Some(reason.into());
             (None, 0)
@@ -306,9 +306,9 @@ fn check_tiles(shared: &Shared, size: u64) -> Result<RightEdge, Refusal> {
     Ok(edge)
 }
 
-fn load_tail(first: u64, found: &mut Found) -> Tail {
-    let mut records: Vec<wal::Record> =
-        found.scans.iter_mut().flat_map(|scan| std::mem::take(&mut scan.records)).collect();
+/// The records stay where they are: a log that turns out to be read-only is served from them, too.
+fn load_tail(first: u64, found: &Found) -> Tail {
+    let mut records: Vec<wal::Record> = found.scans.iter().flat_map(|scan| scan.records.iter().cloned()).collect();
     records.truncate(records.len() - usize::from(planted::has("drop-tail-at-recovery") && !records.is_empty()));
     let mut tail = Tail { first, ..Tail::default() };
     let entries: Vec<TailEntry> = records
@@ -448,7 +448,7 @@ fn load_frames(shared: &Shared, end: u64) -> Result<(), ReadError> {
 }
 
 /// For a log that takes no entries: the best checkpoint there is, and whatever lies beyond it in the write-ahead log.
-fn serve_what_there_is(shared: &Shared, mut found: Found) {
+fn serve_what_there_is(shared: &Shared, found: &Found) {
     let checkpoint = match (&found.checkpoint, &found.anchor) {
         (Some(Ok(checkpoint)), _) => Some(checkpoint.clone()),
         (_, Ok(anchor)) => Some(anchor.clone()),
@@ -457,7 +457,7 @@ fn serve_what_there_is(shared: &Shared, mut found: Found) {
     let size = checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.size);
     if !found.scans.is_empty() {
         let first = found.first();
-        *lock_write(&shared.tail) = load_tail(first, &mut found);
+        *lock_write(&shared.tail) = load_tail(first, found);
     }
     let mut tail = lock_write(&shared.tail);
     if tail.entries.is_empty() {

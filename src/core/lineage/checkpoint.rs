@@ -101,13 +101,7 @@ impl Checkpoint {
     /// # Errors
     /// [`CheckpointError`] says what does not fit.
     pub fn open(note: &str, key: &VerifierKey) -> Result<Self, CheckpointError> {
-        let note = parse_note(note)?;
-        let known = VerifierList::new(vec![Box::new(key.verifier.clone())]);
-        note.verify(&known).map_err(|error| match error {
-            signed_note::NoteError::InvalidSignature { name, .. } => CheckpointError::Signature(name),
-            _ => CheckpointError::OtherKey { expected: key.to_string(), found: signers(&note) },
-        })?;
-        let checkpoint = Self::parse_text(text_of(&note)?)?;
+        let checkpoint = Self::parse_text(&key.open_note(note)?)?;
         if checkpoint.origin != key.name() {
             let expected = key.name().to_owned();
             return Err(CheckpointError::Origin { found: checkpoint.origin, expected });
@@ -183,6 +177,20 @@ impl VerifierKey {
     #[must_use]
     pub fn name(&self) -> &str {
         self.verifier.name()
+    }
+
+    /// The text of a note that this key signed. Signatures of other keys are passed over.
+    ///
+    /// # Errors
+    /// [`CheckpointError`] when it is no note, or this key did not sign it.
+    pub fn open_note(&self, note: &str) -> Result<String, CheckpointError> {
+        let note = parse_note(note)?;
+        let known = VerifierList::new(vec![Box::new(self.verifier.clone())]);
+        note.verify(&known).map_err(|error| match error {
+            signed_note::NoteError::InvalidSignature { name, .. } => CheckpointError::Signature(name),
+            _ => CheckpointError::OtherKey { expected: self.to_string(), found: signers(&note) },
+        })?;
+        text_of(&note).map(str::to_owned)
     }
 }
 
@@ -263,7 +271,16 @@ impl LogSigner {
     #[must_use]
     pub fn sign(&self, checkpoint: &Checkpoint) -> String {
         assert_eq!(checkpoint.origin, self.name(), "a log signs its own checkpoints");
-        let mut note = Note::new(checkpoint.text().as_bytes(), &[]).expect("a checkpoint is a note text");
+        self.sign_text(&checkpoint.text())
+    }
+
+    /// The signed note over a text that is no checkpoint: its first line must not be the log's name.
+    ///
+    /// # Panics
+    /// When the text is none of a note: the caller made it.
+    #[must_use]
+    pub fn sign_text(&self, text: &str) -> String {
+        let mut note = Note::new(text.as_bytes(), &[]).expect("a note text ends with a line break");
         note.add_sigs(&[self]).expect("an Ed25519 key signs any text");
         String::from_utf8(note.to_bytes()).expect("a note is UTF-8")
     }

@@ -1,0 +1,9 @@
+//! Where backups go, and how they are sealed: a folder, an S3 bucket, and age.
+
+mod age;
+mod directory;
+
+pub use self::{
+    age::{AgeError, AgeOpener, AgeSealer, create_identity},
+    directory::DirectoryStore,
+};
