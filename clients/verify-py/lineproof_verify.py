@@ -164,6 +164,11 @@ FORMS = {
     "access": f"{HEAD} count?=whole event=passport|export|frame_id_reused index?=whole object?=text private=private",
     "key": f"{HEAD} purpose=text vkey=text",
     "start": f"{HEAD} recovered=whole software=text torn_bytes=whole",
+    "period_close": f"{HEAD} announced=announced camera=name corrects?=whole decided=whole end=whole gaps=whole line=name"
+    " lost_frames=whole missing?=range+ missing_frames=whole previous?=whole private=private since=whole station=name",
+    "announced": "first=whole frames_per_part?=whole from?=time last=whole lost?=range+ parts?=whole period=name"
+    " restarted?=true to?=time unseen?=whole",
+    "range": "first=whole last=whole",
     "envelope": "payload=text payloadType=application/vnd.in-toto+json signatures=signature*",
     "signature": "keyid=text sig=text",
     "statement": "_type=https://in-toto.io/Statement/v1 predicate=predicate predicateType=urn:lineproof:export:1"
@@ -201,8 +206,8 @@ def fits(value, rule):
         return type(value) is list and len(value) >= (rule[-1] == "+") and all(fits(item, rule[:-1]) for item in value)
     if rule in ("whole", "u32"):
         return type(value) is int and (rule == "whole" or value < 2**32)
-    if rule == "false":
-        return value is False
+    if rule in ("false", "true"):
+        return value is (rule == "true")
     if type(value) is not str:
         return False
     return bool(LEAVES[rule](value)) if rule in LEAVES else value in FORMS.get(rule, rule).split("|")
@@ -215,7 +220,7 @@ def read_entry(data):
     need(type(entry) is dict and type(entry.get("kind")) is str and type(entry.get("v")) is int, "no entry: no kind or v")
     need(1 <= entry["v"] <= 2, f"an entry of version {entry['v']}; this check knows 1 and 2")
     kind = entry["kind"]
-    if kind in ("decision", "gap", "recipe", "access", "key", "start"):
+    if kind in ("decision", "gap", "recipe", "access", "key", "start", "period_close"):
         need(fits(entry, kind), f"a {kind} entry does not hold what belongs there")
     need("time" not in entry or fits(entry["time"], "time"), "an entry whose time is no time")
     if kind == "decision":
@@ -257,9 +262,136 @@ def check_decision(entry):
 
 
 def check_opening(opening, entry, what):
-    private = entry["private"] if entry["kind"] in ("decision", "access") else {}
+    private = entry["private"] if entry["kind"] in ("decision", "access", "period_close") else {}
     commitment = sha256(bytes.fromhex(opening["salt"]) + opening["value"].encode())
     need(private.get(opening["field"]) == "sha256:" + commitment.hex(), f"the {opening['field']} of {what} is another")
+
+
+# ---- Closed periods: period.md ----
+
+
+def check_close(index, close):
+    """A close agrees with itself."""
+    said, missing = close["announced"], close.get("missing", [])
+    lost, first, last = said.get("lost", []), said["first"], said["last"]
+    need(first <= last and said.get("from", "") <= said.get("to", "~"), f"the period in entry {index} runs backwards")
+    for ranges in (lost, missing):
+        need(len(ranges) <= 48 and all(first <= a["first"] <= a["last"] <= last for a in ranges)
+             and all(a["last"] + 1 < b["first"] for a, b in zip(ranges, ranges[1:])), f"entry {index} has ranges out of order")
+    parts, unseen = said.get("parts"), said.get("unseen")
+    need(said.keys().isdisjoint({"frames_per_part", "unseen"}) if parts is None
+         else 0 < said.get("frames_per_part", 1) and parts * said.get("frames_per_part", 1) < 2**53
+         and (unseen is None or 0 < unseen <= parts), f"the parts in entry {index} contradict themselves")
+    listed, called = (sum(a["last"] - a["first"] + 1 for a in ranges) for ranges in (missing, lost))
+    need(close["decided"] + close["gaps"] + close["lost_frames"] + close["missing_frames"] == last - first + 1
+         and (listed == close["missing_frames"] if len(missing) < 48 else listed <= close["missing_frames"])
+         and close["lost_frames"] <= called and not any(touch(a, b) for a in lost for b in missing),
+         f"the frames in entry {index} do not add up to those announced")
+    need(close["since"] <= close["end"] <= index and max(close.get("previous", -1), close.get("corrects", -1)) < index
+         and ("corrects" in close or index - close["end"] <= 65_536), f"entry {index} does not say truly what it counted")
+
+
+def touch(a, b):
+    return a["first"] <= b["last"] and b["first"] <= a["last"]
+
+
+def place(entry):
+    return entry["line"], entry["station"], entry["camera"]
+
+
+def check_follows(index, close, previous):
+    """A close goes on where the camera's close before it ended."""
+    goes_on = close["announced"]["first"] == previous["announced"]["last"] + 1 and close["since"] <= previous["end"]
+    fits = close["since"] == previous["end"] if "restarted" in close["announced"] else goes_on
+    need(previous["kind"] == "period_close" and "corrects" not in previous and place(close) == place(previous)
+         and previous["end"] <= close["end"] and fits, f"entry {index} does not go on where the period before ended")
+
+
+def check_corrects(index, close, original):
+    said, before = close["announced"], original["announced"]
+    same = all(close.get(key) == original.get(key) for key in ("since", "end", "previous", "decided", "gaps"))
+    need(same and all(said.get(key) == before.get(key) for key in ("first", "last", "restarted", "period"))
+         and "corrects" not in original and place(close) == place(original), f"entry {index} does not fit what it corrects")
+
+
+def count(close, marks):
+    """Decided counters, those noted as gaps, and neither, by the entries that a close counts: (index, first, last, is_decided)."""
+    first, last = close["announced"]["first"], close["announced"]["last"]
+    at = [bisect.bisect_left(marks, (bound,)) for bound in (close["since"], close["end"])]
+    marks = marks[at[0] : max(at)]
+    decided = union((a, b) for _, a, b, is_decided in marks if is_decided)
+    gaps = union((a, b) for _, a, b, is_decided in marks if not is_decided)
+    decided, rest = split_at(decided, [(first, last)])
+    gaps, rest = split_at(gaps, rest)
+    return decided, gaps, rest
+
+
+def union(ranges):
+    merged = []
+    for a, b in sorted(ranges):
+        if merged and a <= merged[-1][1] + 1:
+            merged[-1] = merged[-1][0], max(b, merged[-1][1])
+        else:
+            merged.append((a, b))
+    return merged
+
+
+def split_at(ranges, whole_ranges):
+    """What of the whole ranges lies in `ranges`, and what does not."""
+    inside, outside = [], []
+    for first, last in whole_ranges:
+        for a, b in ranges[max(0, bisect.bisect_left(ranges, (first,)) - 1) :]:
+            if a > last or first > last:
+                break
+            if b < first:
+                continue
+            if first < a:
+                outside.append((first, a - 1))
+            inside.append((max(a, first), min(b, last)))
+            first = b + 1
+        if first <= last:
+            outside.append((first, last))
+    return inside, outside
+
+
+def size_of(ranges):
+    return sum(b - a + 1 for a, b in ranges)
+
+
+def says(close, decided, gaps, rest):
+    """Whether a close says what was counted."""
+    lost, missing = split_at([(a["first"], a["last"]) for a in close["announced"].get("lost", [])], rest)
+    listed = [(a["first"], a["last"]) for a in close.get("missing", [])]
+    return (close["decided"], close["gaps"], close["lost_frames"], close["missing_frames"]) == tuple(
+        map(size_of, (decided, gaps, lost, missing))) and listed == missing[:48]
+
+
+def marks_of(entries):
+    """What decisions and gaps say of each camera's counter, in order."""
+    marks = {}
+    for index, entry in entries:
+        if entry["kind"] == "decision":
+            counter = entry["frame"]["counter"]
+            marks.setdefault(place(entry), []).append((index, counter, counter, True))
+        elif entry["kind"] == "gap" and "first" in entry and "last" in entry and 0 <= entry["last"] - entry["first"] < entry["count"]:
+            marks.setdefault(place(entry), []).append((index, entry["first"], entry["last"], False))
+    return marks
+
+
+def need_complete(closes):
+    """Nothing is missing in the periods, as the line now says."""
+    latest = {close.get("corrects", index): (index, close) for index, close in closes}
+    frames = 0
+    for index, close in sorted(latest.values(), key=lambda pair: pair[0]):
+        said = close["announced"]
+        frames += said["last"] - said["first"] + 1
+        short = (said.get("parts", 0) - said.get("unseen", 0)) * said.get("frames_per_part", 1) - (said["last"] - said["first"] + 1)
+        ranges = ", ".join(f"{a['first']}-{a['last']}" for a in close.get("missing", [])[:8])
+        need(close["missing_frames"] == 0, f"period {said['period']} of {' / '.join(place(close))} is not complete: of the announced"
+             f" frames {ranges} there is no decision, no gap and no word from the line (entry {index})")
+        need(short <= 0, f"period {said['period']} of {' / '.join(place(close))} is not complete: the line counted parts for"
+             f" {short} frames more than its camera took (entry {index})")
+    return len(latest), frames
 
 
 # ---- Keys and checkpoints: c2sp.org/signed-note, c2sp.org/tlog-checkpoint, c2sp.org/tlog-cosignature ----
@@ -500,7 +632,8 @@ def check_export(raw, keys):
     yield f"All entries are well-formed; each of the {len(decisions)} verdicts follows from its scores and thresholds."
 
     openings = check_openings(lines(files["private.jsonl"], "private.jsonl"), decisions)
-    check_selection(manifest["selection"], decisions, gaps, openings)
+    closes = {index: entry for index, entry in entries.items() if entry["kind"] == "period_close"}
+    check_selection(manifest["selection"], decisions, gaps, closes, openings)
     yield f"All {len(openings)} opened values are those the entries commit to; all decisions and gaps were asked for."
 
     for folder, stated, named in (
@@ -522,6 +655,11 @@ def check_export(raw, keys):
               "other": len(entries) - len(decisions) - len(gaps)}
     need(manifest["counts"] == counts, "the manifest counts otherwise")
     yield "The manifest's counts are right. Not checked: recipe contents, tables, report (lineproof verify does)."
+
+    recounted = check_closes(manifest["selection"], closes, marks_of(entries.items()))
+    periods, frames = need_complete(closes.items())
+    yield (f"The line closed {periods} periods with {frames} frames, and nothing is missing in them; {recounted} of {len(closes)}"
+           " closes were counted again here." if closes else "No period is closed here: nobody says how many frames there were.")
     return (f"an export of the log {origin}: {counts['decisions']} decisions ({counts['ok']} OK, {counts['not_ok']} NOT_OK,"
             f" {counts['not_decidable']} NOT_DECIDABLE), {counts['gap_frames']} frames without a decision")
 
@@ -539,8 +677,32 @@ def check_openings(rows, decisions):
     return openings
 
 
-def check_selection(selection, decisions, gaps, openings):
+def check_closes(selection, closes, marks):
+    """Step 9: every close against what the export holds; how many of them it holds whole."""
+    need(len(closes) <= 10_000, "more than 10,000 period closes")
+    by_part = selection.keys() & {"lot", "part", "product", "recipe", "score_max", "score_min"}
+    takes_all = not by_part and len(selection.get("verdicts", [])) in (0, 3) and selection.keys().isdisjoint({"from", "to"})
+    recounted = 0
+    for index, close in closes.items():
+        check_close(index, close)
+        if close.get("previous") in closes:
+            check_follows(index, close, closes[close["previous"]])
+        if close.get("corrects") in closes:
+            check_corrects(index, close, closes[close["corrects"]])
+        decided, gaps, rest = count(close, marks.get(place(close), []))
+        is_whole = says(close, decided, gaps, rest)
+        found = split_at([(a["first"], a["last"]) for a in close.get("missing", [])], decided + gaps)[0]
+        need(not found and size_of(decided) <= close["decided"] and (is_whole or not takes_all),
+             f"the entries here give other numbers than entry {index}")
+        recounted += is_whole
+    return recounted
+
+
+def check_selection(selection, decisions, gaps, closes, openings):
     low, high = selection.get("score_min"), selection.get("score_max")
+    for index, entry in closes.items():
+        need(all(entry[key] == selection[key] for key in ("camera", "line", "station") if key in selection),
+             f"entry {index} was not asked for")
     for index, entry in [*decisions.items(), *gaps.items()]:
         fit = all(entry[key] == selection[key] for key in ("camera", "line", "station") if key in selection)
         fit = fit and selection.get("from", "") <= entry["time"] < selection.get("to", "~")
@@ -627,9 +789,35 @@ def check_log(log, keys):
     need(root_of_all(hashes) == root, "the entries do not lead to the signed root")
     yield "All entries and hash tiles lead to the root that the checkpoint signs."
 
-    kinds = Counter(read_entry(body)["kind"] for body in entries)
+    entries = list(enumerate(map(read_entry, entries)))
+    kinds = Counter(entry["kind"] for _, entry in entries)
     yield "All entries are well-formed; every verdict follows from its scores and thresholds."
+
+    closes = [(index, entry) for index, entry in entries if entry["kind"] == "period_close"]
+    check_all_closes(closes, marks_of(entries))
+    periods, frames = need_complete(closes)
+    yield (f"The line closed {periods} periods with {frames} frames; counted again, nothing is missing in them."
+           if closes else "No period is closed: nobody says how many frames there were.")
     return f"the log {origin}: {size} entries (" + ", ".join(f"{kinds[kind]} {kind}" for kind in sorted(kinds)) + ")"
+
+
+def check_all_closes(closes, marks):
+    """Every close of a log against all that came before it."""
+    chains, originals = {}, dict(closes)
+    for index, close in closes:
+        check_close(index, close)
+        chain = chains.setdefault(place(close), [])
+        if "corrects" in close:
+            need(close["corrects"] in chain, f"entry {index} corrects what is no period of its camera")
+            check_corrects(index, close, originals[close["corrects"]])
+        else:
+            need(close.get("previous") == (chain[-1] if chain else None), f"entry {index} names another period as the one before")
+            before = chain[-1:] if "restarted" in close["announced"] else chain[-2:-1]
+            need(close["since"] == (originals[before[0]]["end"] if before else 0), f"entry {index} does not say truly what it counted")
+            if chain:
+                check_follows(index, close, originals[chain[-1]])
+            chain.append(index)
+        need(says(close, *count(close, marks.get(place(close), []))), f"the entries give other numbers than entry {index}")
 
 
 # ---- The command ----

@@ -38,6 +38,8 @@ enum ServerCommand {
     Serve(DataArgs),
     /// The line PC's side: stream a folder of images, or simulated parts
     Camera(super::camera::CameraArgs),
+    /// Say how many frames and parts a camera had, and hear whether the log accounts for all of them
+    ClosePeriod(super::camera::close::ClosePeriodArgs),
     /// Search decisions
     History(super::search::HistoryArgs),
     /// Show one decision: its entry index, or LINE/CAMERA/FRAME-ID
@@ -131,6 +133,7 @@ fn run_server_command(command: ServerCommand) -> anyhow::Result<ExitCode> {
             server::serve(&args.data)
         }
         ServerCommand::Camera(args) => camera::run(&args).map(ExitCode::from),
+        ServerCommand::ClosePeriod(args) => camera::close::run(&args),
         ServerCommand::History(args) => search::history(&args),
         ServerCommand::Show(args) => evidence::show(&args),
         ServerCommand::Passport(args) => evidence::passport(&args),

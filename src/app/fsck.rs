@@ -25,7 +25,9 @@ use crate::{
 
 /// Check the whole data directory: every entry, tile, checkpoint, private value and image. The service must be stopped.
 #[derive(Clone, Debug, clap::Args)]
-#[command(after_help = "Exit status: 0 everything fits, 1 something is wrong, 2 the check could not be made.")]
+#[command(
+    after_help = "Exit status: 0 everything fits, 1 something is wrong or missing, 2 the check could not be made."
+)]
 pub struct FsckArgs {
     #[command(flatten)]
     pub data: DataArgs,
@@ -41,7 +43,7 @@ pub struct FsckArgs {
 #[must_use]
 pub fn run(args: &FsckArgs) -> ExitCode {
     match check(args) {
-        Ok(report) if report.is_clean() => ExitCode::SUCCESS,
+        Ok(report) if report.is_clean() && report.incomplete.is_empty() => ExitCode::SUCCESS,
         Ok(_) => ExitCode::from(1),
         Err(error) => {
             eprintln!("lineproof fsck: {error:#}");
@@ -120,6 +122,13 @@ pub(super) fn words(report: &FsckReport, data_dir: &Path) -> String {
         ),
         format!("{} archived images were looked for and opened", report.images),
     ];
+    let periods = &report.periods;
+    if periods.periods > 0 {
+        lines.push(format!(
+            "{} period closes were counted again: {} frames, {} decided, {} noted as gaps, {} called lost, {} missing",
+            periods.periods, periods.frames, periods.decided, periods.gaps, periods.lost, periods.missing
+        ));
+    }
     if let Some(root) = report.root {
         lines.push(format!("the entries lead to the root {root}"));
     }
@@ -131,11 +140,19 @@ pub(super) fn words(report: &FsckReport, data_dir: &Path) -> String {
     for problem in &report.problems {
         text.push_str(&format!("  NO  {problem}\n"));
     }
+    for incomplete in &report.incomplete {
+        text.push_str(&format!("  NOT COMPLETE  {incomplete}\n"));
+    }
     let untold = report.problem_count - report.problems.len() as u64;
     if untold > 0 {
         text.push_str(&format!("  NO  and {untold} more problems\n"));
     }
-    let verdict = if report.is_clean() {
+    let verdict = if report.is_clean() && !report.incomplete.is_empty() {
+        format!(
+            "{}: the directory is whole; the line announced frames of which it holds nothing.\n",
+            data_dir.display()
+        )
+    } else if report.is_clean() {
         format!("{}: everything fits.\n", data_dir.display())
     } else {
         format!(

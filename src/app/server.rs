@@ -8,7 +8,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::ExitCode,
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -62,6 +62,7 @@ use crate::{
             gaps::Source,
             record::{self, ArchiveRule},
         },
+        periods::PeriodService,
         recipes::RecipeBook,
         witness::{Witnessed, collect::Collector},
     },
@@ -88,7 +89,7 @@ type AuditServer = pb::audit_service_server::AuditServiceServer<AuditEdge>;
 pub struct Server {
     config: Config,
     data_dir: PathBuf,
-    inspect: Option<Inspect>,
+    inspect: Option<(Inspect, Arc<PeriodService>)>,
     history: Arc<HistoryService>,
     audit: Arc<AuditService>,
     /// Gathers cosignatures, where the plant has witnesses that are reached over the network.
@@ -172,7 +173,16 @@ impl Server {
                     runtime: Arc::new(OrtRuntime::load(config.models.onnxruntime.as_deref())?) as Arc<dyn ModelRuntime>,
                 };
                 let counters = last_counters(&config, index.as_ref())?;
-                Some(Inspect::start(inspect_config(&config), ports, book, counters))
+                let inspect = Inspect::start(inspect_config(&config), ports, book, counters);
+                let periods = PeriodService {
+                    inspect: inspect.handle(),
+                    reader: reader.clone(),
+                    writer: writer.clone(),
+                    index: index.clone(),
+                    clock: clock.clone(),
+                    closing: Mutex::new(()),
+                };
+                Some((inspect, Arc::new(periods)))
             }
         };
         let history = Arc::new(HistoryService::new(reader.clone(), index.clone()));
@@ -277,7 +287,7 @@ impl Server {
         health.set_serving::<AuditServer>().await;
         let inspection = match &self.inspect {
             None => None,
-            Some(inspect) => {
+            Some((inspect, periods)) => {
                 let limits = InspectionLimits {
                     frame_bytes_max,
                     stream_frames_max: self.config.inspect.stream_frames_max,
@@ -285,7 +295,7 @@ impl Server {
                 };
                 type Served = pb::inspection_service_server::InspectionServiceServer<InspectionEdge>;
                 health.set_serving::<Served>().await;
-                let edge = InspectionEdge::new(inspect.handle(), limits, stopper.clone());
+                let edge = InspectionEdge::new(inspect.handle(), periods.clone(), limits, stopper.clone());
                 Some(Served::new(edge).max_decoding_message_size(frame_bytes_max + MESSAGE_OVERHEAD_BYTES))
             }
         };
@@ -342,7 +352,7 @@ impl Server {
     }
 
     fn close(self) -> anyhow::Result<()> {
-        if let Some(inspect) = self.inspect {
+        if let Some((inspect, _)) = self.inspect {
             inspect.shutdown();
         }
         self.log.shutdown();

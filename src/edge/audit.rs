@@ -213,7 +213,7 @@ fn selection(filter: Option<pb::DecisionFilter>) -> Result<Selection, Status> {
 fn status(error: &AuditError) -> Status {
     let code = match error {
         AuditError::NoPart(_) | AuditError::Export(ExportError::Nothing) => Code::NotFound,
-        AuditError::Export(ExportError::TooMany { .. }) => Code::OutOfRange,
+        AuditError::Export(ExportError::TooMany { .. } | ExportError::TooManyPeriods { .. }) => Code::OutOfRange,
         AuditError::NotYet { .. } | AuditError::Note(_) => Code::Unavailable,
         AuditError::Read(error) => read_code(error),
         AuditError::Index(_) | AuditError::Export(_) | AuditError::Witnessed(_) => Code::Internal,

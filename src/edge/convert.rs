@@ -13,12 +13,18 @@ use crate::{
     core::{
         decide::DefectArea,
         frame::RawLayout,
-        lineage::entry::{COUNTER_MAX, Decision, LabelRecord},
+        lineage::{
+            entry::{COUNTER_MAX, Decision, LabelRecord},
+            period::{CounterRange, RANGES_MAX},
+        },
     },
     ports::index::{Filter, RecipeFilter},
-    services::inspect::{
-        gaps::Source,
-        request::{Answer, FrameRequest, Refusal, Timings},
+    services::{
+        inspect::{
+            gaps::Source,
+            request::{Answer, FrameRequest, Refusal, Timings},
+        },
+        periods::{CloseRequest, Closed},
     },
     types::{self, Blake3Digest, PixelFormat, Verdict},
 };
@@ -66,6 +72,55 @@ pub fn frame_request(
         received,
         useful_for: message.useful_for.map_or(Ok(limits.useful_for), |value| duration("useful_for", value))?,
     })
+}
+
+/// Checks every field of an announcement.
+pub fn close_request(message: pb::ClosePeriodRequest, client: Option<String>) -> Result<CloseRequest, Status> {
+    if message.lost.len() > RANGES_MAX {
+        return Err(bad_field("lost", format!("has {} ranges; at most {RANGES_MAX} are allowed", message.lost.len())));
+    }
+    let lost = message.lost.iter().map(|range| CounterRange { first: range.first, last: range.last });
+    Ok(CloseRequest {
+        source: Source {
+            line: field("line", message.line)?,
+            station: field("station", message.station)?,
+            camera: field("camera", message.camera)?,
+        },
+        period: field("period", message.period)?,
+        first: message.first_counter,
+        last: message.last_counter,
+        restarted: message.counter_restarted,
+        lost: lost.collect(),
+        parts: message.parts,
+        frames_per_part: message.frames_per_part,
+        unseen: message.parts_unseen,
+        from: message.from.map(|time| instant("from", time)).transpose()?,
+        to: message.to.map(|time| instant("to", time)).transpose()?,
+        client,
+    })
+}
+
+/// A close as its caller hears of it.
+#[must_use]
+pub fn closed(closed: &Closed) -> pb::ClosePeriodResponse {
+    let close = &closed.close;
+    let range = |range: &CounterRange| pb::CounterRange { first: range.first, last: range.last };
+    pb::ClosePeriodResponse {
+        entry_index: closed.receipt.index.0,
+        leaf_hash: closed.receipt.leaf_hash.0.to_vec(),
+        duplicate: closed.is_duplicate,
+        complete: close.is_complete(),
+        first_counter: close.announced.first,
+        last_counter: close.announced.last,
+        decided: close.decided,
+        gaps: close.gaps,
+        lost: close.lost_frames,
+        missing: close.missing_frames,
+        missing_counters: close.missing.iter().map(range).collect(),
+        frames_short: close.announced.frames_short(),
+        since: close.since,
+        end: close.end,
+    }
 }
 
 /// A name, checked by its type.

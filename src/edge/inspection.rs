@@ -12,7 +12,10 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{convert, pb, pb::inspection_service_server::InspectionService, status};
-use crate::services::inspect::{InspectHandle, request::Refusal};
+use crate::services::{
+    inspect::{InspectHandle, request::Refusal},
+    periods::PeriodService,
+};
 
 /// What the edge adds to a frame.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +31,7 @@ pub struct InspectionLimits {
 /// The gRPC face of [`InspectHandle`].
 pub struct InspectionEdge {
     service: InspectHandle,
+    periods: Arc<PeriodService>,
     limits: InspectionLimits,
     stopper: CancellationToken,
 }
@@ -35,8 +39,13 @@ pub struct InspectionEdge {
 impl InspectionEdge {
     /// `stopper` ends open streams: no frame is read after it fires, what was admitted is answered.
     #[must_use]
-    pub fn new(service: InspectHandle, limits: InspectionLimits, stopper: CancellationToken) -> Self {
-        Self { service, limits, stopper }
+    pub fn new(
+        service: InspectHandle,
+        periods: Arc<PeriodService>,
+        limits: InspectionLimits,
+        stopper: CancellationToken,
+    ) -> Self {
+        Self { service, periods, limits, stopper }
     }
 }
 
@@ -74,6 +83,19 @@ impl InspectionService for InspectionEdge {
         };
         tokio::spawn(stream.serve(request.into_inner()));
         Ok(Response::new(Box::pin(ReceiverStream::new(outgoing))))
+    }
+
+    async fn close_period(
+        &self,
+        request: Request<pb::ClosePeriodRequest>,
+    ) -> Result<Response<pb::ClosePeriodResponse>, Status> {
+        let client = convert::client_identity(&request);
+        let request = convert::close_request(request.into_inner(), client)?;
+        let periods = Arc::clone(&self.periods);
+        // Runs to its end even if the caller leaves: asking again finds what was written.
+        let closed = tokio::task::spawn_blocking(move || periods.close(request)).await;
+        let closed = closed.map_err(|_| Status::internal("closing the period failed unexpectedly; ask again"))?;
+        closed.map(|closed| Response::new(convert::closed(&closed))).map_err(|error| status::of_close(&error))
     }
 }
 

@@ -10,7 +10,10 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
 use super::pb;
-use crate::{ports::lineage::AppendError, services::inspect::request::Refusal};
+use crate::{
+    ports::lineage::AppendError,
+    services::{inspect::request::Refusal, periods::CloseError},
+};
 
 /// The domain of `google.rpc.ErrorInfo`.
 const DOMAIN: &str = "lineproof.v1";
@@ -58,6 +61,24 @@ pub fn message(refusal: &Refusal) -> pb::Refusal {
         message: refusal.to_string(),
         retry_after,
     }
+}
+
+/// Why a period was not closed.
+#[must_use]
+pub fn of_close(error: &CloseError) -> Status {
+    let (code, reason) = match error {
+        CloseError::Append(error) => return status(&Refusal::Log(error.clone())),
+        CloseError::UnknownSource(_) => (Code::NotFound, "unknown_station"),
+        CloseError::Invalid(_) | CloseError::NoFirst => (Code::InvalidArgument, "announcement"),
+        CloseError::NoPrevious => (Code::FailedPrecondition, "no_previous_period"),
+        CloseError::NothingNew { .. } => (Code::FailedPrecondition, "nothing_new"),
+        CloseError::NotNext { .. } => (Code::FailedPrecondition, "not_next"),
+        CloseError::NameTaken { .. } => (Code::AlreadyExists, "period_name_taken"),
+        CloseError::Index(_) => (Code::Unavailable, "index_rebuilding"),
+        CloseError::Read(_) => (Code::Internal, "log_unreadable"),
+    };
+    let details = ErrorDetails::with_error_info(reason, DOMAIN, HashMap::new());
+    Status::with_error_details(code, error.to_string(), details)
 }
 
 /// A field of a request that does not say what it should.

@@ -53,13 +53,14 @@ pub enum EntryKind {
     Access,
     Key,
     Start,
+    PeriodClose,
     /// A kind of a later release.
     Other,
 }
 
 impl EntryKind {
-    pub const ALL: [Self; 7] =
-        [Self::Decision, Self::Gap, Self::Recipe, Self::Access, Self::Key, Self::Start, Self::Other];
+    pub const ALL: [Self; 8] =
+        [Self::Decision, Self::Gap, Self::Recipe, Self::Access, Self::Key, Self::Start, Self::PeriodClose, Self::Other];
 }
 
 /// What the index remembers of one entry.

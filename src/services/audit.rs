@@ -2,6 +2,7 @@
 //! witnesses vouch for, else the latest; each noted in the log before it is given away. Blocks on the disk.
 
 use std::{
+    collections::BTreeSet,
     io::Write,
     sync::{Arc, mpsc},
 };
@@ -9,7 +10,7 @@ use std::{
 use crate::{
     core::{
         export::{
-            ENTRIES_MAX,
+            ENTRIES_MAX, PERIODS_MAX,
             keys::VerifierKey,
             manifest::{CheckpointFacts, Counts, Selection},
             writer::{self, ExportError, ExportReport, Progress, Request, Source, SourceError},
@@ -37,6 +38,8 @@ use crate::{
 pub const PASSPORTS_MAX: usize = 100;
 /// Recipe entries that go along with an export.
 const RECIPE_ENTRIES_MAX: usize = 1000;
+/// Period closes of the asked cameras that are looked at for an export.
+const CLOSES_MAX: usize = 100_000;
 /// Entries in one bundle of the log.
 const BUNDLE_ENTRIES: u64 = 256;
 /// Entries of one bundle are read together when at least one in so many of them is wanted.
@@ -175,6 +178,8 @@ impl AuditService {
             return Err(ExportError::Nothing.into());
         }
         indexes.extend(self.gaps(selection, checkpoint.size)?);
+        let closes = self.closes(selection, &mut indexes, checkpoint.size)?;
+        indexes.extend(closes);
         indexes.extend(self.recipe_events(checkpoint.size)?);
         let size = indexes.iter().map(|index| index.0 + 1).max().unwrap_or_default();
         let checkpoint = self.covering(size, checkpoint)?;
@@ -233,6 +238,38 @@ impl AuditService {
             Entry::Gap(gap) => Ok(selection.admits_gap(gap)),
             _ => Ok(false),
         })
+    }
+
+    /// The period closes that say something of what is exported: those that count one of its entries, those made in the
+    /// time asked for, and what corrects them. Sorts `indexes`.
+    fn closes(
+        &self,
+        selection: &Selection,
+        indexes: &mut [EntryIndex],
+        size: u64,
+    ) -> Result<Vec<EntryIndex>, AuditError> {
+        indexes.sort_unstable();
+        let place = Selection { from: None, to: None, ..selection.clone() };
+        let filter = place_and_time(&place, EntryKind::PeriodClose);
+        let all = self.find(&filter, size, CLOSES_MAX, |_, entry| match entry {
+            Entry::PeriodClose(close) => Ok(selection.admits_close(close)),
+            _ => Ok(false),
+        })?;
+        let mut chosen = BTreeSet::new();
+        for index in all {
+            let Ok(Entry::PeriodClose(close)) = Entry::parse(&self.reader.entry(index)?) else { continue };
+            let next = indexes.partition_point(|index| index.0 < close.since);
+            let counts_one = indexes.get(next).is_some_and(|index| index.0 < close.end);
+            let is_asked = selection.takes_every_frame() && selection.admits_time(close.time);
+            let corrects_one = close.corrects.is_some_and(|original| chosen.contains(&original));
+            if counts_one || is_asked || corrects_one {
+                chosen.insert(index);
+            }
+        }
+        if chosen.len() > PERIODS_MAX {
+            return Err(ExportError::TooManyPeriods { found: chosen.len() }.into());
+        }
+        Ok(chosen.into_iter().collect())
     }
 
     /// What recipes came into use: few, and the reader of a report wants to know.

@@ -3,5 +3,6 @@
 pub mod audit;
 pub mod history;
 pub mod inspect;
+pub mod periods;
 pub mod recipes;
 pub mod witness;

@@ -8,6 +8,7 @@
 mod dice;
 mod forge;
 mod mutate;
+mod periods;
 
 use std::{
     collections::BTreeMap,
@@ -20,7 +21,7 @@ use std::{
 use dice::Dice;
 use lineproof::core::export::{
     keys::Keys,
-    verify::{Findings, LogFiles, Problem, verify_export, verify_log, verify_passport},
+    verify::{Findings, LogFiles, Problem, Step, verify_export, verify_log, verify_passport},
 };
 use mutate::Golden;
 
@@ -152,13 +153,17 @@ fn both_verifiers_agree_on_thousands_of_changed_exports_and_passports() {
     let mut python = Python::start();
     let mut dice = Dice(seed);
     let (mut by_step, mut by_code, mut by_way) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+    let mut with_periods = 0;
     let (mut accepted, mut refused, mut only_ours, mut wrong) = (0, 0, 0, Vec::new());
     for at in 0..mutants {
         let case = mutate::case(&mut dice, &golden);
         fs::write(&evidence, &case.evidence).expect("the folder takes files");
         fs::write(&keys, &case.keys).expect("the folder takes files");
         let theirs = python.judge(&evidence, &keys);
-        let (ours, only_here) = ours(judge_bytes(&case.evidence, &case.keys));
+        let findings = judge_bytes(&case.evidence, &case.keys);
+        let closes = |step: &Step| matches!(step, Step::Periods { totals, .. } if totals.periods > 0);
+        let has_periods = findings.as_ref().is_ok_and(|findings| findings.steps.iter().any(closes));
+        let (ours, only_here) = ours(findings);
         *by_way.entry(format!("{}: {}", case.what, theirs.name())).or_default() += 1;
         if let Some(folder) = &keep {
             keep_case(folder, &case, &theirs);
@@ -171,7 +176,10 @@ fn both_verifiers_agree_on_thousands_of_changed_exports_and_passports() {
             *by_code.entry(code.clone()).or_default() += 1;
         }
         match (&ours, &theirs) {
-            (Verdict::Accepted, Verdict::Accepted) => accepted += 1,
+            (Verdict::Accepted, Verdict::Accepted) => {
+                accepted += 1;
+                with_periods += usize::from(has_periods);
+            }
             (Verdict::Refused(..), Verdict::Refused(..)) | (Verdict::Unusable, Verdict::Unusable) => refused += 1,
             (Verdict::Refused(..), Verdict::Accepted) if only_here => only_ours += 1,
             _ => {
@@ -193,6 +201,13 @@ fn both_verifiers_agree_on_thousands_of_changed_exports_and_passports() {
         "{} of {mutants} disagreements:\n{}",
         wrong.len(),
         wrong[..wrong.len().min(40)].join("\n")
+    );
+    // Periods that add up, periods that do not, and periods in which something is missing.
+    let seen = |code: &str| by_code.get(code).copied().unwrap_or_default();
+    assert!(mutants < 1000 || seen("period") * 100 > mutants && seen("incomplete") * 100 > mutants, "{by_code:?}");
+    assert!(
+        mutants < 1000 || with_periods * 50 > mutants,
+        "only {with_periods} exports with closed periods were accepted"
     );
     // A change that a digest already catches says little: many must get past signatures and digests.
     let deep: usize =

@@ -14,6 +14,7 @@ use crate::{
         Files, Listed, MANIFEST, ORIGIN, Opened, Packing, Plant, cosignature_line, key_id, log_key, open_envelope,
         pack, seal, signature_line, text_name, vkey_line, witness_key,
     },
+    periods::{bend_close, close_periods},
 };
 
 const WITNESS: &str = "witness.example/w1";
@@ -190,12 +191,22 @@ fn others(dice: &mut Dice) -> Vec<Value> {
     let key = json!({"kind": "key", "purpose": "log", "vkey": "a+b+c"});
     let start = json!({"kind": "start", "recovered": 0, "software": "lineproof 0.1.0", "torn_bytes": 0});
     let unknown =
-        json!({"kind": "period_close", "anything": [{"deep": [[1]]}, true, ""], "private": {"serial": "sha256:00"}});
+        json!({"kind": "later_kind", "anything": [{"deep": [[1]]}, true, ""], "private": {"serial": "sha256:00"}});
     [gap, recipe, access, key, start, unknown].map(place).into()
 }
 
-/// A plant with some ten entries, of which an export takes most.
+/// A plant with some ten entries, of which an export takes most, and whose line closed some periods.
 fn plant(dice: &mut Dice) -> Plant {
+    let mut plant = open_plant(dice);
+    close_periods(dice, &mut plant);
+    if !dice.one_in(4) {
+        plant.log.iter_mut().for_each(|listed| listed.exported = true);
+    }
+    plant
+}
+
+/// The same with no period closed yet.
+fn open_plant(dice: &mut Dice) -> Plant {
     let mut log: Vec<Listed> = others(dice)
         .into_iter()
         .filter(|_| !dice.one_in(3))
@@ -845,6 +856,10 @@ fn bend_entry(dice: &mut Dice, listed: &mut Listed) {
             listed.body = bytes;
             return;
         }
+        2..8 if value["kind"] == "period_close" => {
+            bend_close(dice, &mut value);
+            value.to_string()
+        }
         2 => {
             let newest = json!(ENTRY_VERSION);
             let known = [json!(0), json!(1), json!(1), newest, json!(3), json!("1"), json!(1.0)];
@@ -1007,13 +1022,14 @@ fn bend_passport(dice: &mut Dice) -> Vec<u8> {
 
 /// A log as files, changed or not, and what was done to it.
 pub fn log_case(dice: &mut Dice) -> (String, Vec<(String, Vec<u8>)>) {
-    let mut plant = plant(dice);
+    let mut plant = open_plant(dice);
     let copies = *dice.pick(&[0, 0, 244, 256, 300, 520]);
     let more: Vec<Listed> = (0..copies)
         .map(|at| Listed::new(json!({"clock": "free", "kind": "start", "recovered": at, "software": "s", "time": time(0), "torn_bytes": 0,
             "v": 1}), false, Vec::new()))
         .collect();
     plant.log.splice(0..0, more);
+    close_periods(dice, &mut plant);
     let way = dice.below(12);
     if way == 0 {
         let at = dice.below(plant.log.len());

@@ -61,7 +61,7 @@ fn verifier() -> Command {
     }
 }
 
-fn verify(file: &Path, key: &Path) -> std::process::Output {
+pub fn verify(file: &Path, key: &Path) -> std::process::Output {
     verifier().arg("verify").arg(file).arg("--key").arg(key).output().expect("the verifier runs")
 }
 

@@ -4,6 +4,7 @@ import { blake3 } from "@noble/hashes/blake3.js";
 
 import { checkOpening, readEntry } from "./entry.js";
 import { Refused, decode, encode, equal, hex, lines, need, readJson, score, unbase64, whole, concat } from "./forms.js";
+import { checkPeriods } from "./period.js";
 import { checkSignature, openCheckpoint } from "./note.js";
 import { LEAF, leadTo } from "./tree.js";
 import { MANIFEST, digest, unpack } from "./zip.js";
@@ -90,7 +91,7 @@ export async function* checkExport(raw, keys) {
   ];
 
   const openings = await checkOpenings(lines(files.get("private.jsonl"), "private.jsonl"), decisions);
-  checkSelection(manifest.selection, [...decisions, ...gaps], openings);
+  checkSelection(manifest.selection, [...decisions, ...gaps, ...entries.filter(([, entry]) => entry.kind === "period_close")], openings);
   yield [
     `All ${openings.size} opened serial numbers and lots are those the entries commit to; all decisions and gaps were asked for.`,
     `Alle ${openings.size} offengelegten Seriennummern und Lose sind die in den Einträgen festgelegten; alle Entscheidungen und Lücken wurden angefragt.`,
@@ -117,6 +118,14 @@ export async function* checkExport(raw, keys) {
   const isCounted = Object.entries(counts).every(([key, count]) => manifest.counts[key] === count);
   need(isCounted, "the manifest counts otherwise", "das Manifest zählt anders");
   yield ["The manifest's counts are right.", "Die Zahlen im Manifest stimmen."];
+
+  const { closes, periods, frames, recounted } = checkPeriods(manifest.selection, entries);
+  yield closes === 0
+    ? ["No period is closed here: nobody says how many frames there were.", "Hier ist kein Zeitraum abgeschlossen: Niemand sagt, wie viele Bilder es gab."]
+    : [
+        `The line closed ${periods} periods with ${frames} frames, and nothing is missing in them; ${recounted} of ${closes} closes were counted again here.`,
+        `Die Linie hat ${periods} Zeiträume mit ${frames} Bildern abgeschlossen, und es fehlt nichts darin; ${recounted} von ${closes} Abschlüssen wurden hier nachgezählt.`,
+      ];
   return { kind: "export", origin, size, counts, selection: manifest.selection, software: manifest.software };
 }
 
@@ -141,7 +150,8 @@ function checkSelection(selection, entries, openings) {
   const asked = (key, value) => !Object.hasOwn(selection, key) || selection[key] === value;
   for (const [index, entry] of entries) {
     let fit = asked("camera", entry.camera) && asked("line", entry.line) && asked("station", entry.station);
-    fit &&= (selection.from ?? "") <= entry.time && entry.time < (selection.to ?? "~");
+    // A period may be closed after the time that was asked for.
+    fit &&= entry.kind === "period_close" || ((selection.from ?? "") <= entry.time && entry.time < (selection.to ?? "~"));
     if (fit && entry.kind === "decision") {
       const value = score(entry.scores.decision);
       fit =

@@ -284,6 +284,13 @@ const FORMS = {
   access: `${HEAD} count?=whole event=passport|export|frame_id_reused index?=whole object?=text private=private`,
   key: `${HEAD} purpose=text vkey=text`,
   start: `${HEAD} recovered=whole software=text torn_bytes=whole`,
+  period_close:
+    `${HEAD} announced=announced camera=name corrects?=whole decided=whole end=whole gaps=whole line=name lost_frames=whole` +
+    " missing?=range+ missing_frames=whole previous?=whole private=private since=whole station=name",
+  announced:
+    "first=whole frames_per_part?=whole from?=time last=whole lost?=range+ parts?=whole period=name restarted?=true to?=time" +
+    " unseen?=whole",
+  range: "first=whole last=whole",
   envelope: "payload=text payloadType=application/vnd.in-toto+json signatures=signature*",
   signature: "keyid=text sig=text",
   statement: "_type=https://in-toto.io/Statement/v1 predicate=predicate predicateType=urn:lineproof:export:1 subject=subject*",
@@ -299,7 +306,7 @@ const FORMS = {
   "export-opening": "field=lot|serial index=whole salt=salt value=text",
   "passport-opening": "field=client|lot|serial salt=salt value=text",
 };
-export const KINDS = ["decision", "gap", "recipe", "access", "key", "start"];
+export const KINDS = ["decision", "gap", "recipe", "access", "key", "start", "period_close"];
 const WORDS = { verdict: ["OK", "NOT_OK", "NOT_DECIDABLE"] };
 const RULES = new Map();
 
@@ -343,7 +350,7 @@ function testOfLeaf(rule) {
   }
   if (rule === "whole") return (value) => typeof value === "number";
   if (rule === "u32") return (value) => typeof value === "number" && value < 2 ** 32;
-  if (rule === "false") return (value) => value === false;
+  if (rule === "false" || rule === "true") return (value) => value === (rule === "true");
   const test = testOfText(rule);
   return (value) => typeof value === "string" && test(value);
 }

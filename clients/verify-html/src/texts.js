@@ -73,6 +73,7 @@ export const TEXTS = {
     pair("Serial numbers and lots belong to their entries, and all was asked for", "Seriennummern und Lose gehören zu ihren Einträgen, und alles wurde angefragt"),
     pair("Recipes and calibrations are those that decisions name", "Rezepte und Kalibrierungen sind die, die Entscheidungen nennen"),
     pair("The counts are right", "Die Zahlen stimmen"),
+    pair("What the line announced is accounted for", "Was die Linie gemeldet hat, ist vollzählig"),
   ],
   passportSteps: [
     pair("The checkpoint is signed with the given key", "Der Checkpoint ist mit dem angegebenen Schlüssel signiert"),

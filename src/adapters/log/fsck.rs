@@ -7,10 +7,12 @@ use serde::Serialize;
 
 use super::{LogConfig, OpenError, check_format, files, private, take_lock, wal};
 use crate::{
+    core::export::{Lang, words},
     core::lineage::{
         checkpoint::{CHECKPOINT_BYTES_MAX, Checkpoint, VerifierKey},
         entry::Entry,
         passport::verify_openings,
+        period::{Incomplete, Ledger, Mark, Place, Totals},
         tiles::{BUNDLE_BYTES_MAX, RightEdge, TILE_WIDTH, Tile, TileKind, encode_hash_tile, parse_bundle},
         tree::leaf_hash,
     },
@@ -51,6 +53,10 @@ pub struct FsckReport {
     /// Commitments whose values are no longer filed: erased, or never given to this host.
     pub unopened: u64,
     pub images: u64,
+    /// The periods the line closed, held against the entries they count.
+    pub periods: Totals,
+    /// Periods in which the log says itself that frames are missing. No damage: the log is whole, the line's frames are not.
+    pub incomplete: Vec<String>,
     /// Bytes at the end of the write-ahead log that belong to no acknowledged entry; the next start cuts them.
     pub torn_bytes: u64,
     /// What does not fit, in plain words, at most a hundred.
@@ -100,18 +106,24 @@ impl Fsck<'_> {
         // 3. Every published entry, and from them every tile and the root.
         let published = checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.size);
         report.published = published;
-        let mut edge = RightEdge::default();
+        let (mut edge, mut ledger) = (RightEdge::default(), Ledger::default());
         let mut done = 0;
         while done < published {
             let end = published.min(done + STEP_BUNDLES * TILE_WIDTH);
-            self.check_step(done, end, published, &records, &mut edge, &mut report);
+            self.check_step(done, end, published, &records, (&mut edge, &mut ledger), &mut report);
             done = end;
             progress(done, published);
         }
         self.check_published(published, checkpoint.as_ref(), &edge, &mut report);
         self.check_no_stray_tiles(published, &mut report);
         // 4. What waits in the write-ahead log must lead on to the anchor.
-        self.check_waiting(published, anchor.as_ref(), &records, edge, &mut report);
+        self.check_waiting(published, anchor.as_ref(), &records, (edge, &mut ledger), &mut report);
+        report.periods = ledger.totals();
+        let say = |incomplete: &Incomplete| {
+            let what = words::missing(incomplete, Lang::En);
+            format!("period {} of {}: {what} (entry {})", incomplete.period, incomplete.place, incomplete.index)
+        };
+        report.incomplete = ledger.incomplete().iter().take(PROBLEMS_MAX).map(say).collect();
         let size = published + report.waiting;
         if let Some(indexed) = self.indexed_to.filter(|indexed| *indexed > size) {
             report.problem(format_args!(
@@ -164,10 +176,10 @@ impl Fsck<'_> {
         end: u64,
         published: u64,
         records: &HashMap<u64, wal::Record>,
-        edge: &mut RightEdge,
+        (edge, ledger): (&mut RightEdge, &mut Ledger),
         report: &mut FsckReport,
     ) {
-        let bundles: Vec<(Vec<Sha256Digest>, FsckReport)> = (start / TILE_WIDTH..end.div_ceil(TILE_WIDTH))
+        let bundles: Vec<(Vec<Sha256Digest>, Marks, FsckReport)> = (start / TILE_WIDTH..end.div_ceil(TILE_WIDTH))
             .into_par_iter()
             .map(|index| {
                 let tile = Tile::in_log(TileKind::Entries, index, published).expect("the bundle is published");
@@ -175,15 +187,18 @@ impl Fsck<'_> {
             })
             .collect();
         let mut full = Vec::new();
-        for (leaves, findings) in bundles {
+        for (leaves, marks, findings) in bundles {
             report.absorb(findings);
+            for (index, place, mark) in marks {
+                follow(ledger, index, place, mark, report);
+            }
             leaves.into_iter().for_each(|leaf| edge.push(leaf, |tile, hashes| full.push((tile, hashes))));
         }
         full.iter().for_each(|(tile, hashes)| self.check_hash_tile(*tile, hashes, report));
     }
 
     /// The leaf hashes of a bundle, and what is wrong with its entries and what belongs to them.
-    fn check_bundle(&self, tile: Tile, records: &HashMap<u64, wal::Record>) -> (Vec<Sha256Digest>, FsckReport) {
+    fn check_bundle(&self, tile: Tile, records: &HashMap<u64, wal::Record>) -> (Vec<Sha256Digest>, Marks, FsckReport) {
         let mut report = FsckReport::default();
         let path = self.config.log_dir().join(tile.path());
         let missing = || files::damaged(&path, "the file is missing");
@@ -191,17 +206,17 @@ impl Fsck<'_> {
             Ok(bytes) => bytes,
             Err(error) => {
                 report.problem(error);
-                return (vec![Sha256Digest([0; 32]); usize::from(tile.width)], report);
+                return (vec![Sha256Digest([0; 32]); usize::from(tile.width)], Marks::new(), report);
             }
         };
         let entries = match parse_bundle(&bytes, tile.width) {
             Ok(entries) => entries,
             Err(error) => {
                 report.problem(format_args!("{}: {error}", path.display()));
-                return (vec![Sha256Digest([0; 32]); usize::from(tile.width)], report);
+                return (vec![Sha256Digest([0; 32]); usize::from(tile.width)], Marks::new(), report);
             }
         };
-        let mut leaves = Vec::with_capacity(entries.len());
+        let (mut leaves, mut marks) = (Vec::with_capacity(entries.len()), Marks::with_capacity(entries.len()));
         for (index, entry) in (tile.index * TILE_WIDTH..).zip(entries) {
             let leaf = leaf_hash(entry);
             leaves.push(leaf);
@@ -213,11 +228,12 @@ impl Fsck<'_> {
                 Some(record) => Ok(record.sealed.to_vec()),
                 None => private::read(&self.config.private_dir(), index),
             };
-            self.check_entry(index, entry, &leaf, sealed, &mut report);
+            marks.extend(self.check_entry(index, entry, &leaf, sealed, &mut report));
         }
-        (leaves, report)
+        (leaves, marks, report)
     }
 
+    /// Checks an entry and what is filed beside it, and gives what it says of its camera's counter.
     fn check_entry(
         &self,
         index: u64,
@@ -225,25 +241,40 @@ impl Fsck<'_> {
         leaf: &Sha256Digest,
         sealed: Result<Vec<u8>, ReadError>,
         report: &mut FsckReport,
-    ) {
+    ) -> Option<(u64, Place, Mark)> {
         let entry = match Entry::parse(bytes) {
             Ok(entry) => entry,
-            Err(error) => return report.problem(format_args!("entry {index}: {error}")),
+            Err(error) => {
+                report.problem(format_args!("entry {index}: {error}"));
+                return None;
+            }
         };
+        self.check_private(index, &entry, leaf, sealed, report);
+        Mark::of(&entry).map(|(place, mark)| (index, place, mark))
+    }
+
+    fn check_private(
+        &self,
+        index: u64,
+        entry: &Entry,
+        leaf: &Sha256Digest,
+        sealed: Result<Vec<u8>, ReadError>,
+        report: &mut FsckReport,
+    ) {
         let opened =
             sealed.map_err(|error| error.to_string()).and_then(|sealed| private::open(self.sealer, leaf, &sealed));
         let record = match opened {
             Ok(record) => record,
             Err(error) => return report.problem(format_args!("private record of entry {index}: {error}")),
         };
-        if let Err(error) = verify_openings(&entry, &record.openings) {
+        if let Err(error) = verify_openings(entry, &record.openings) {
             report.problem(format_args!("private record of entry {index}: {error}"));
         }
         report.private_values += record.openings.len() as u64;
         let committed = entry.commitments();
         let fields = [committed.client, committed.lot, committed.serial].into_iter().flatten().count();
         report.unopened += (fields as u64).saturating_sub(record.openings.len() as u64);
-        if let Entry::Decision(decision) = &entry
+        if let Entry::Decision(decision) = entry
             && !decision.image.archive.starts_with("none:")
         {
             self.check_image(index, decision.image.encoded, &record, report);
@@ -326,7 +357,7 @@ impl Fsck<'_> {
         published: u64,
         anchor: Option<&Checkpoint>,
         records: &HashMap<u64, wal::Record>,
-        mut edge: RightEdge,
+        (mut edge, ledger): (RightEdge, &mut Ledger),
         report: &mut FsckReport,
     ) {
         let mut reached = anchor.is_none_or(|anchor| anchor.size < published);
@@ -345,7 +376,10 @@ impl Fsck<'_> {
             let Some(record) = records.get(&next) else { break };
             let leaf = leaf_hash(&record.entry);
             edge.push(leaf, |_, _| {});
-            self.check_entry(next, &record.entry, &leaf, Ok(record.sealed.to_vec()), report);
+            let mark = self.check_entry(next, &record.entry, &leaf, Ok(record.sealed.to_vec()), report);
+            if let Some((index, place, mark)) = mark {
+                follow(ledger, index, place, mark, report);
+            }
             next += 1;
         }
         report.waiting = next - published;
@@ -361,6 +395,16 @@ impl Fsck<'_> {
                 anchor.size
             ));
         }
+    }
+}
+
+/// What entries say of cameras' counters, in order.
+type Marks = Vec<(u64, Place, Mark)>;
+
+/// Holds a period close against the entries before it.
+fn follow(ledger: &mut Ledger, index: u64, place: Place, mark: Mark, report: &mut FsckReport) {
+    if let Err(fault) = ledger.take(index, place, mark) {
+        report.problem(format_args!("the period close in entry {index} cannot be right: {fault}"));
     }
 }
 

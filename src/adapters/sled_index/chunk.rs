@@ -87,6 +87,7 @@ pub(super) fn kind_code(kind: EntryKind) -> u8 {
         EntryKind::Access => 3,
         EntryKind::Key => 4,
         EntryKind::Start => 5,
+        EntryKind::PeriodClose => 6,
         EntryKind::Other => 255,
     }
 }

@@ -26,7 +26,8 @@ use super::{
     summary::Summary,
     wire::{self, Client},
     words::{
-        Answered, IN_FLIGHT_MAX, LineConfig, LineError, LineEvent, Outcome, OutgoingFrame, Refusal, Unsent, code_name,
+        Answered, IN_FLIGHT_MAX, LineConfig, LineError, LineEvent, Outcome, OutgoingFrame, Refusal, TlsPem, Unsent,
+        code_name,
     },
 };
 
@@ -54,7 +55,7 @@ impl LineClient {
         if let Some(rate) = config.rate_per_s.filter(|rate| !rate.is_finite() || *rate <= 0.0) {
             return Err(LineError::Rate(rate));
         }
-        let endpoint = endpoint(&config)?;
+        let endpoint = endpoint(&config.server, config.tls.as_ref())?;
         Ok(Self { config, endpoint })
     }
 
@@ -84,9 +85,13 @@ impl LineClient {
     }
 }
 
-fn endpoint(config: &LineConfig) -> Result<Endpoint, LineError> {
-    let wrong = || LineError::Address(config.server.clone());
-    let uri: tonic::codegen::http::Uri = config.server.parse().map_err(|_| wrong())?;
+/// Where the service is, and how it is spoken with.
+///
+/// # Errors
+/// [`LineError`] for an address or TLS files that cannot work.
+pub fn endpoint(server: &str, tls: Option<&TlsPem>) -> Result<Endpoint, LineError> {
+    let wrong = || LineError::Address(server.to_owned());
+    let uri: tonic::codegen::http::Uri = server.parse().map_err(|_| wrong())?;
     let host = uri.host().ok_or_else(wrong)?.to_owned();
     let is_tls = match uri.scheme_str() {
         Some("https") => true,
@@ -105,7 +110,7 @@ fn endpoint(config: &LineConfig) -> Result<Endpoint, LineError> {
         let is_local = host == "localhost" || address.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());
         return if is_local { Ok(endpoint) } else { Err(LineError::PlainText(host)) };
     }
-    let pem = config.tls.as_ref().ok_or(LineError::NoAuthority)?;
+    let pem = tls.ok_or(LineError::NoAuthority)?;
     let mut tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(&pem.authority));
     if let Some((certificate, key)) = &pem.identity {
         tls = tls.identity(Identity::from_pem(certificate, key));

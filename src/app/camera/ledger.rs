@@ -116,6 +116,13 @@ impl Ledger {
         Ok(ledger)
     }
 
+    /// The lowest counter it remembers, where it remembers over restarts.
+    #[must_use]
+    pub fn remembered_first(&self) -> Option<u64> {
+        self.file.as_ref()?;
+        self.known.values().map(|known| known.assigned.counter).min()
+    }
+
     /// Whether a verdict for this name is known already.
     #[must_use]
     pub fn is_decided(&self, name: &str) -> bool {

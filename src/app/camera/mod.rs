@@ -1,6 +1,7 @@
 //! The line PC: `lineproof camera` sends a folder's images or simulated parts to the service and shows the verdicts.
 
 pub mod client;
+pub mod close;
 mod encode;
 pub mod ledger;
 pub mod progress;
@@ -137,9 +138,9 @@ impl PartsArgs {
     }
 }
 
-/// Who this line PC is, where the service is, and how to speak with it.
+/// Where the service is, and which camera this is about.
 #[derive(Debug, Args)]
-struct LineArgs {
+struct ConnectArgs {
     /// Address of the service. Plain http only on this machine.
     #[arg(long, env = "LINEPROOF_SERVER", default_value = "http://127.0.0.1:7443", value_name = "URL")]
     server: String,
@@ -158,6 +159,20 @@ struct LineArgs {
     station: StationId,
     #[arg(long, env = "LINEPROOF_CAMERA", default_value = "cam-1")]
     camera: CameraId,
+}
+
+impl ConnectArgs {
+    fn tls(&self) -> Result<Option<TlsPem>, LineError> {
+        let identity = self.cert.as_deref().zip(self.key.as_deref());
+        self.ca.as_deref().map(|ca| TlsPem::read(ca, identity)).transpose()
+    }
+}
+
+/// Who this line PC is, and how it speaks with the service.
+#[derive(Debug, Args)]
+struct LineArgs {
+    #[command(flatten)]
+    connect: ConnectArgs,
     /// Type of the parts.
     #[arg(long, env = "LINEPROOF_PRODUCT", default_value = "demo-part")]
     product: ProductId,
@@ -182,6 +197,10 @@ struct LineArgs {
     /// Number of the first frame, unless the state file knows better.
     #[arg(long, default_value_t = 1, value_name = "N")]
     first_counter: u64,
+    /// At the end, say to the log how many frames there were: `lineproof close-period` for the frames of this run.
+    /// Without a name, the period is called by the time. With --state it goes on where the last period ended.
+    #[arg(long, value_name = "NAME", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    close_period: Option<String>,
     /// JSON lines instead of text.
     #[arg(long)]
     json: bool,
@@ -192,17 +211,16 @@ struct LineArgs {
 
 impl LineArgs {
     fn config(&self) -> Result<LineConfig, LineError> {
-        let (line, station, camera, product) =
-            (self.line.clone(), self.station.clone(), self.camera.clone(), self.product.clone());
-        let identity = self.cert.as_deref().zip(self.key.as_deref());
+        let ConnectArgs { server, line, station, camera, .. } = &self.connect;
+        let (line, station, camera, product) = (line.clone(), station.clone(), camera.clone(), self.product.clone());
         Ok(LineConfig {
-            tls: self.ca.as_deref().map(|ca| TlsPem::read(ca, identity)).transpose()?,
+            tls: self.connect.tls()?,
             recipe: self.recipe.clone(),
             in_flight: self.in_flight,
             useful_for: self.useful_for_ms.map(Duration::from_millis),
             rate_per_s: self.rate,
             reconnect_for: Duration::from_secs(self.reconnect_for_s),
-            ..LineConfig::new(&self.server, line, station, camera, product)
+            ..LineConfig::new(server, line, station, camera, product)
         })
     }
 
@@ -259,7 +277,7 @@ async fn stream(args: &CameraArgs) -> anyhow::Result<u8> {
     tokio::spawn(stop_on_signal(stop.clone()));
 
     let mut show = Show::new(line.style(), total);
-    let mut failed = None;
+    let (mut failed, mut sent) = (None, close::Sent::default());
     let summary = client
         .run(frames, stop.clone(), |event| {
             if let Err(error) = remember(&ledger, &event) {
@@ -267,12 +285,25 @@ async fn stream(args: &CameraArgs) -> anyhow::Result<u8> {
                 failed.get_or_insert(error);
                 stop.cancel();
             }
+            if let LineEvent::Answered(answered) = &event {
+                let was_known = answered.attempts == 1 && answered.outcome.as_ref().is_ok_and(|it| it.is_duplicate);
+                sent.answered(answered.frame.frame_counter, was_known);
+            }
             show.event(&event);
         })
         .await;
     ledger.sync()?;
     show.summary(&summary);
-    failed.map_or(Ok(summary.exit_code()), |error| Err(error.into()))
+    if let Some(error) = failed {
+        return Err(error.into());
+    }
+    let Some(period) = &line.close_period else { return Ok(summary.exit_code()) };
+    if summary.unanswered > 0 {
+        eprintln!("no period closed: {} frames wait for their answer; send them first", summary.unanswered);
+        return Ok(summary.exit_code());
+    }
+    let is_complete = close::after_run(&line.connect, period, sent, ledger.remembered_first()).await?;
+    Ok(summary.exit_code().max(u8::from(!is_complete)))
 }
 
 fn source(args: &CameraArgs, ledger: SharedLedger, stop: CancellationToken) -> anyhow::Result<(Frames, Option<u64>)> {

@@ -239,6 +239,12 @@ impl SharedLedger {
         self.with(|ledger| ledger.assign(name, frame_id))
     }
 
+    /// As [`Ledger::remembered_first`].
+    #[must_use]
+    pub fn remembered_first(&self) -> Option<u64> {
+        self.with(|ledger| ledger.remembered_first())
+    }
+
     /// # Errors
     /// As [`Ledger::decided`].
     pub fn decided(&self, frame_id: &FrameId, verdict: &str, entry: u64) -> Result<(), LedgerError> {

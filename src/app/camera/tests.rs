@@ -27,7 +27,7 @@ use super::{
     *,
 };
 use crate::edge::pb::{
-    self, InspectRequest, InspectResponse, InspectStreamResponse,
+    self, ClosePeriodRequest, ClosePeriodResponse, InspectRequest, InspectResponse, InspectStreamResponse,
     inspection_service_server::{InspectionService, InspectionServiceServer},
 };
 
@@ -97,6 +97,10 @@ impl InspectionService for Scripted {
 
     async fn inspect(&self, _: Request<InspectRequest>) -> Result<Response<InspectResponse>, Status> {
         Err(Status::unimplemented("line PCs stream"))
+    }
+
+    async fn close_period(&self, _: Request<ClosePeriodRequest>) -> Result<Response<ClosePeriodResponse>, Status> {
+        Err(Status::unimplemented("the tests of closing run against the real service"))
     }
 
     async fn inspect_stream(
@@ -595,7 +599,7 @@ struct Cli {
 fn the_arguments_are_a_folder_or_the_simulator() {
     Cli::command().debug_assert();
     let cli = Cli::try_parse_from(["camera", "parts/", "--watch", "--line", "press-2"]).unwrap();
-    assert_eq!(cli.camera.folder.line.line.as_str(), "press-2");
+    assert_eq!(cli.camera.folder.line.connect.line.as_str(), "press-2");
     let cli =
         Cli::try_parse_from(["camera", "simulate", "--parts", "5", "--size", "1280x1024", "--rate", "2.5"]).unwrap();
     let Some(CameraCommand::Simulate(args)) = cli.camera.command else { panic!("simulate is a subcommand") };

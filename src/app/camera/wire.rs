@@ -8,6 +8,9 @@ use super::words::{Decision, LabelScore, LineConfig, Outcome, OutgoingFrame, Ref
 use crate::{edge::pb, types::Verdict};
 
 pub type Request = pb::InspectRequest;
+pub type Close = pb::ClosePeriodRequest;
+pub type Closed = pb::ClosePeriodResponse;
+pub type CounterRange = pb::CounterRange;
 pub type Client = pb::inspection_service_client::InspectionServiceClient<tonic::transport::Channel>;
 
 /// What is sent for one frame, the same each time it is sent.

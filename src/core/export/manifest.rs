@@ -6,7 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{MANIFEST_BYTES_MAX, canonical};
 use crate::{
-    core::lineage::entry::{Decision, Gap},
+    core::lineage::{
+        entry::{Decision, Gap},
+        period::PeriodClose,
+    },
     types::{CameraId, Instant, LineId, LotId, ProductId, RecipeRef, Score, Serial, Sha256Digest, StationId, Verdict},
 };
 
@@ -189,7 +192,17 @@ impl Selection {
             && is_or_any(&self.camera, &gap.camera)
     }
 
-    fn admits_time(&self, time: Instant) -> bool {
+    /// Whether a period is of a camera the selection looks at. Its close may be later than what was asked for.
+    #[must_use]
+    pub fn admits_close(&self, close: &PeriodClose) -> bool {
+        is_or_any(&self.line, &close.line)
+            && is_or_any(&self.station, &close.station)
+            && is_or_any(&self.camera, &close.camera)
+    }
+
+    /// Whether a time is asked for.
+    #[must_use]
+    pub fn admits_time(&self, time: Instant) -> bool {
         self.from.is_none_or(|from| time >= from) && self.to.is_none_or(|to| time < to)
     }
 

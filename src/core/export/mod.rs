@@ -2,6 +2,7 @@
 //!
 //! [`writer`] makes one, [`verify`] checks one; both agree on everything through the modules between them.
 
+pub mod balance;
 pub mod canonical;
 pub mod consistency;
 pub mod keys;
@@ -35,14 +36,16 @@ pub const MANIFEST_BYTES_MAX: u64 = 1 << 20;
 pub const REPORT_ROWS_MAX: usize = 300;
 /// Decisions up to which the report lists every part.
 pub const REPORT_ALL_ROWS_MAX: usize = 40;
-/// Gaps, places and recipe events that the report lists.
+/// Period closes in one export: each is held against the decisions and gaps it counts.
+pub const PERIODS_MAX: usize = 10_000;
+/// Gaps, places, periods and recipe events that the report lists.
 pub const REPORT_LIST_MAX: usize = 100;
 
 /// How tables, report and README are rendered. Whoever changes a byte of them counts it up; the golden export's test
 /// says so.
 macro_rules! rendering {
     () => {
-        ", rendering 2"
+        ", rendering 3"
     };
 }
 

@@ -1,10 +1,13 @@
 //! `report.html`: the export for people, in English and German, in one file that needs nothing else.
 
+mod periods;
+
 use minijinja::{AutoEscape, Environment, Value, context, value::Serde};
 use serde::Serialize;
 
 use super::{
     Lang, REPORT_ALL_ROWS_MAX, REPORT_LIST_MAX, REPORT_ROWS_MAX,
+    balance::Balances,
     keys::VerifierKey,
     manifest::{Absent, CheckpointFacts, Selection},
     summary::{PartRow, Place, RecipeUse, Summary},
@@ -28,9 +31,10 @@ pub struct Context<'a> {
 
 /// Renders the report. The same arguments give the same bytes.
 #[must_use]
-pub fn render(summary: &Summary, context: &Context<'_>) -> String {
+pub fn render(summary: &Summary, balances: &Balances<'_>, context: &Context<'_>) -> String {
     // German stands first, because CSS can hide what follows the language that was asked for, not what precedes it.
-    let articles: String = [Lang::De, Lang::En].into_iter().map(|lang| article(summary, context, lang)).collect();
+    let article = |lang| article(summary, balances, context, lang);
+    let articles: String = [Lang::De, Lang::En].into_iter().map(article).collect();
     let mut environment = Environment::new();
     environment.set_auto_escape_callback(|_| AutoEscape::Html);
     environment.add_template("report", SHELL).expect("the report's template is well-formed");
@@ -40,13 +44,13 @@ pub fn render(summary: &Summary, context: &Context<'_>) -> String {
     template.render(values).expect("the report's template uses only what it is given")
 }
 
-fn article(summary: &Summary, context: &Context<'_>, lang: Lang) -> String {
+fn article(summary: &Summary, balances: &Balances<'_>, context: &Context<'_>, lang: Lang) -> String {
     let mut environment = Environment::new();
     environment.set_auto_escape_callback(|_| AutoEscape::Html);
     environment.add_function("t", move |en: String, de: String| lang.pick(en, de));
     environment.add_template("article", ARTICLE).expect("the article's template is well-formed");
     let values = context! {
-        r => Value::from(Serde(Words { lang }.article(summary, context))),
+        r => Value::from(Serde(Words { lang }.article(summary, balances, context))),
         vkey => context.key.line(),
         fingerprint => context.key.fingerprint(),
         checkpoint => context.note,
@@ -76,6 +80,7 @@ struct Article {
     gaps_lead: String,
     gaps: Vec<GapLine>,
     gaps_cut: String,
+    periods: periods::Periods,
     recipes: Vec<RecipeBlock>,
     events: String,
     absent: String,
@@ -234,7 +239,7 @@ impl Words {
         self.lang.pick(en, de)
     }
 
-    fn article(self, summary: &Summary, context: &Context<'_>) -> Article {
+    fn article(self, summary: &Summary, balances: &Balances<'_>, context: &Context<'_>) -> Article {
         let counts = &summary.counts;
         let vary = Vary::of(summary);
         let every_frame = context.selection.takes_every_frame();
@@ -268,6 +273,7 @@ impl Words {
             gaps_lead: self.gaps_lead(summary),
             gaps: summary.gaps.iter().map(|gap| self.gap(gap)).collect(),
             gaps_cut: self.gaps_cut(summary),
+            periods: self.periods(balances),
             recipes: summary.recipes.iter().map(|(digest, recipe)| self.recipe(&digest.to_string(), recipe)).collect(),
             events: self.events(summary),
             absent: self.absent(context.absent),
@@ -737,8 +743,8 @@ impl Words {
     fn proves_not(self) -> Vec<String> {
         [
             self.t(
-                "That the selection is complete. Frame counters show holes; certainty gives the whole log, which the plant can hand over without giving away private data.",
-                "Dass die Auswahl vollständig ist. Bildzähler zeigen Lücken; Gewissheit gibt das ganze Protokoll, das das Werk ohne Preisgabe privater Daten aushändigen kann.",
+                "That the selection is complete, beyond what closed periods above show. Certainty gives the whole log, which the plant can hand over without giving away private data.",
+                "Dass die Auswahl vollständig ist, soweit abgeschlossene Zeiträume oben es nicht zeigen. Gewissheit gibt das ganze Protokoll, das das Werk ohne Preisgabe privater Daten aushändigen kann.",
             ),
             self.t(
                 "That the model judged well. The model card says how it was measured.",

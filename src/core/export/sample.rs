@@ -11,12 +11,13 @@ use crate::{
     core::lineage::{
         entry::{
             ClockState, Commitments, Decision, ENTRY_VERSION, Entry, Gap, GapKind, GapReason, ImageRecord, LabelRecord,
-            RecipeEvent, RecipeEventKind, RecipeKind, ScoresRecord, Start, StartKind, tests::decision,
+            PeriodCloseKind, RecipeEvent, RecipeEventKind, RecipeKind, ScoresRecord, Start, StartKind, tests::decision,
         },
+        period::{Announced, Counters, Mark, PeriodClose},
         private::{Opening, PrivateField},
         tree::{leaf_hash, node_hash},
     },
-    types::{Blake3Digest, Instant, Score, Sha256Digest, Verdict},
+    types::{Blake3Digest, EntryIndex, Instant, Score, Sha256Digest, Verdict},
 };
 
 pub(crate) const ORIGIN: &str = "plant-7.example/line-log";
@@ -120,6 +121,7 @@ impl Plant {
             Vec::new(),
         );
         let mut counter = 1000;
+        let mut middle = 0;
         for part in 0..parts {
             counter += 1;
             if part % 97 == 41 {
@@ -128,8 +130,71 @@ impl Plant {
             }
             let (decision, openings) = part_decision(part, counter);
             plant.push(Entry::Decision(Box::new(decision)), openings);
+            if part == parts / 2 {
+                middle = counter;
+            }
+        }
+        let mut previous: Option<PeriodClose> = None;
+        for (first, last) in [(1001, middle), (middle + 1, counter)].into_iter().filter(|(first, last)| first <= last) {
+            // The line knows of one part that its camera did not see.
+            let close = plant.close(first, last, Some(last - first + 2), previous.as_ref());
+            plant.push(Entry::PeriodClose(Box::new(close.clone())), Vec::new());
+            previous = Some(close);
         }
         plant
+    }
+
+    /// The bytes of the last decision.
+    pub(crate) fn last_decision(&self) -> &[u8] {
+        let is_decision = |bytes: &&Vec<u8>| matches!(Entry::parse(bytes), Ok(Entry::Decision(_)));
+        self.entries.iter().rfind(is_decision).expect("there are parts")
+    }
+
+    /// The close of the counters `first..=last` over everything so far.
+    pub(crate) fn close(
+        &self,
+        first: u64,
+        last: u64,
+        parts: Option<u64>,
+        previous: Option<&PeriodClose>,
+    ) -> PeriodClose {
+        let mut counters = Counters::default();
+        let marks = self.entries.iter().filter_map(|bytes| Mark::of(&Entry::parse(bytes).unwrap()));
+        marks.for_each(|(_, mark)| counters.add(&mark));
+        let announced = Announced {
+            first,
+            frames_per_part: None,
+            from: Some(at(0)),
+            last,
+            lost: Vec::new(),
+            parts,
+            period: format!("shift-{}", 1 + u64::from(previous.is_some())).parse().unwrap(),
+            restarted: false,
+            to: Some(at(last - 1000)),
+            unseen: Some(1),
+        };
+        let balance = counters.balance(&announced);
+        PeriodClose {
+            announced,
+            camera: "cam-1".parse().unwrap(),
+            clock: ClockState::Synchronised,
+            corrects: None,
+            decided: balance.decided,
+            end: self.entries.len() as u64,
+            gaps: balance.gaps,
+            kind: PeriodCloseKind::Kind,
+            line: "line-1".parse().unwrap(),
+            lost_frames: balance.lost_frames,
+            missing: balance.missing,
+            missing_frames: balance.missing_frames,
+            // The close before stands where the entries that it counts end.
+            previous: previous.map(|close| EntryIndex(close.end)),
+            private: Commitments::default(),
+            since: 0,
+            station: "station-1".parse().unwrap(),
+            time: at(last - 1000),
+            v: ENTRY_VERSION,
+        }
     }
 
     fn push(&mut self, entry: Entry, openings: Vec<Opening>) {

@@ -4,11 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     REPORT_ALL_ROWS_MAX, REPORT_LIST_MAX, REPORT_ROWS_MAX,
+    balance::Account,
     manifest::Counts,
     table::{Row, clock_name, deciding_label},
 };
 use crate::{
-    core::lineage::entry::{Decision, Entry, Gap, GapReason, RecipeEventKind},
+    core::lineage::{
+        entry::{Decision, Entry, Gap, GapReason, RecipeEventKind},
+        ranges::Ranges,
+    },
     types::{Blake3Digest, Instant, Score, Verdict},
 };
 
@@ -40,6 +44,8 @@ pub struct Summary {
     pub gap_reasons: BTreeMap<&'static str, (u64, u64)>,
     pub recipe_events: Vec<RecipeEventRow>,
     pub timeline: Timeline,
+    /// What the line's period closes are held against.
+    pub account: Account,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,35 +60,17 @@ pub struct Place {
 pub struct Frames {
     pub decisions: u64,
     pub gap_frames: u64,
-    counters: Intervals,
+    counters: Ranges,
 }
 
 impl Frames {
     /// First and last frame counter, and how many counters between them are neither decided nor noted as missing.
     #[must_use]
     pub fn counters(&self) -> Option<(u64, u64, u64)> {
-        let (first, _) = self.counters.0.first_key_value()?;
-        let (_, last) = self.counters.0.last_key_value()?;
-        let holes = self.counters.0.iter().zip(self.counters.0.iter().skip(1));
-        Some((*first, *last, holes.map(|((_, end), (start, _))| start - end - 1).sum()))
-    }
-}
-
-/// Disjoint closed intervals that do not touch.
-#[derive(Debug, Default)]
-struct Intervals(BTreeMap<u64, u64>);
-
-impl Intervals {
-    fn add(&mut self, mut start: u64, mut end: u64) {
-        while let Some((&from, &to)) = self.0.range(..=end.saturating_add(1)).next_back() {
-            if to.saturating_add(1) < start {
-                break;
-            }
-            self.0.remove(&from);
-            start = start.min(from);
-            end = end.max(to);
-        }
-        self.0.insert(start, end);
+        let (first, _) = self.counters.iter().next()?;
+        let (_, last) = self.counters.iter().next_back()?;
+        let holes = self.counters.iter().zip(self.counters.iter().skip(1));
+        Some((first, last, holes.map(|((_, end), (start, _))| start - end - 1).sum()))
     }
 }
 
@@ -192,6 +180,7 @@ impl Summary {
     /// Takes in one entry; `row` for decisions.
     pub fn add(&mut self, index: u64, entry: &Entry, row: Option<&Row<'_>>) {
         self.counts.entries += 1;
+        self.account.take(index, entry);
         match (entry, row) {
             (Entry::Decision(_), Some(row)) => self.add_decision(row),
             (Entry::Gap(gap), _) => self.add_gap(index, gap),
@@ -359,10 +348,6 @@ mod tests {
         frames.counters.add(13, 14);
         frames.counters.add(16, 19);
         assert_eq!(frames.counters(), Some((10, 20, 0)));
-        assert_eq!(frames.counters.0.len(), 1);
-        frames.counters.add(u64::MAX, u64::MAX);
-        frames.counters.add(0, u64::MAX - 1);
-        assert_eq!(frames.counters.0.len(), 1);
     }
 
     #[test]

@@ -92,7 +92,7 @@ fn an_export_is_genuine_and_says_so_step_by_step() {
     let (bytes, report) = plant.export(&Selection::default()).unwrap();
     let findings = verify_export(&bytes, &plant.vkey().into());
     assert!(findings.is_good(), "{:?}", findings.problem);
-    assert_eq!(findings.steps.len(), 11);
+    assert_eq!(findings.steps.len(), 12);
     assert!(findings.steps.contains(&Step::Thresholds { decisions: 300 }));
     assert!(findings.steps.contains(&Step::Derived { files: 5 }));
     assert_eq!(report.counts.decisions, 300);
@@ -101,8 +101,7 @@ fn an_export_is_genuine_and_says_so_step_by_step() {
 #[test]
 fn a_selection_of_parts_is_proven_in_the_whole_log() {
     let plant = Plant::new(300);
-    let some = Selection { verdicts: vec![Verdict::NotOk, Verdict::NotDecidable], ..Selection::default() };
-    let (bytes, report) = plant.export(&some).unwrap();
+    let (bytes, report) = plant.export(&rejects()).unwrap();
     assert!(report.counts.ok == 0 && report.counts.not_ok > 5 && report.counts.gaps == 3);
     let findings = verify_export(&bytes, &plant.vkey().into());
     assert!(findings.is_good(), "{:?}", findings.problem);
@@ -234,7 +233,7 @@ fn a_report_shows_names_and_serials_without_running_them() {
     let mut plant = Plant::new(2);
     let evil = "<script>alert(1)</script>";
     let opening = Opening { field: PrivateField::Serial, salt: [9; 16], value: evil.into() };
-    let Entry::Decision(mut decision) = Entry::parse(plant.entries.last().unwrap()).unwrap() else { unreachable!() };
+    let Entry::Decision(mut decision) = Entry::parse(plant.last_decision()).unwrap() else { unreachable!() };
     decision.private.serial = Some(opening.commitment());
     decision.private.lot = None;
     decision.verdict = Verdict::NotDecidable;
@@ -279,6 +278,73 @@ fn no_flipped_byte_of_a_passport_passes() {
     }
 }
 
+fn rejects() -> Selection {
+    Selection { verdicts: vec![Verdict::NotOk, Verdict::NotDecidable], ..Selection::default() }
+}
+
+/// A plant whose line announces three frames that never came, and counts more parts than frames.
+fn lossy() -> Plant {
+    let mut plant = Plant::new(12);
+    let Ok(Entry::PeriodClose(previous)) = Entry::parse(plant.entries.last().unwrap()) else { unreachable!() };
+    let close = plant.close(1013, 1015, Some(6), Some(&previous));
+    plant.push_bytes(Entry::PeriodClose(Box::new(close)).encode().unwrap(), Vec::new());
+    plant
+}
+
+/// The same plant, whose log then says that these frames were decided.
+fn lying() -> Vec<u8> {
+    let mut plant = Plant::new(12);
+    let Ok(Entry::PeriodClose(previous)) = Entry::parse(plant.entries.last().unwrap()) else { unreachable!() };
+    let mut close = plant.close(1013, 1015, None, Some(&previous));
+    close.announced.unseen = None;
+    (close.decided, close.missing_frames, close.missing) = (3, 0, Vec::new());
+    // An honest writer refuses it, so it stands where this export cannot recount it and is moved there by hand.
+    let honest = close.clone();
+    plant.push_bytes(Entry::PeriodClose(Box::new(honest)).encode().unwrap(), Vec::new());
+    let (bytes, _) = plant.export(&rejects()).unwrap();
+    resign(&plant, &bytes, |_, statement| statement.predicate.selection = Selection::default())
+}
+
+#[test]
+fn an_export_of_everything_counts_every_period_again_and_a_selection_says_that_it_cannot() {
+    let plant = Plant::new(300);
+    let periods = |selection: &Selection| {
+        let (bytes, _) = plant.export(selection).unwrap();
+        let findings = verify_export(&bytes, &plant.vkey().into());
+        assert!(findings.is_good(), "{:?}", findings.problem);
+        let found = findings.steps.into_iter().find_map(|step| match step {
+            Step::Periods { totals, recounted, outside } => Some((totals, recounted, outside)),
+            _ => None,
+        });
+        found.unwrap()
+    };
+    let (totals, recounted, outside) = periods(&Selection::default());
+    assert_eq!((totals.periods, recounted, outside, totals.missing), (2, 2, 0, 0));
+    assert_eq!((totals.frames, totals.decided, totals.gaps), (309, 300, 9));
+    let (totals, recounted, outside) = periods(&rejects());
+    assert_eq!((totals.periods, recounted, outside), (2, 0, 0));
+}
+
+#[test]
+fn frames_that_the_line_announced_and_nobody_saw_refuse_the_export() {
+    let plant = lossy();
+    let (bytes, _) = plant.export(&Selection::default()).unwrap();
+    let findings = verify_export(&bytes, &plant.vkey().into());
+    assert_eq!(code(&findings), "incomplete");
+    assert!(findings.steps.contains(&Step::Derived { files: 5 }), "all else is genuine and is said to be");
+    let (_, report) = files(&bytes).into_iter().find(|(name, _)| name == REPORT).unwrap();
+    assert!(String::from_utf8(report).unwrap().contains("NOT COMPLETE"));
+}
+
+#[test]
+fn an_export_of_an_earlier_rendering_still_verifies() {
+    let read = |name: &str| std::fs::read(format!("{}/docs/spec/vectors/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    let keys: Keys = String::from_utf8(read("export.vkey")).unwrap().parse().unwrap();
+    let findings = verify_export(&read("export-rendering-2.zip"), &keys);
+    assert!(findings.is_good(), "{:?}", findings.problem);
+    assert!(findings.steps.iter().any(|step| matches!(step, Step::NotDerived { .. })));
+}
+
 /// Everything a verifier prints about a good export and a tampered one.
 fn told(findings: &Findings, lang: Lang) -> String {
     let mut out: String = findings.steps.iter().map(|step| format!("ok  {}\n", words::step(step, lang))).collect();
@@ -299,7 +365,7 @@ fn a_verifier_speaks_plainly_in_english_and_german() {
     let verdict = resign(&plant, &bytes, |files, _| edit(files, ENTRIES, "\"NOT_OK\"", "\"OK\""));
     let contradiction = {
         let mut plant = Plant::new(3);
-        let lie = plant.entries.last().unwrap().clone();
+        let lie = plant.last_decision().to_vec();
         plant.push_bytes(String::from_utf8(lie).unwrap().replace("\"OK\"", "\"NOT_OK\"").into_bytes(), Vec::new());
         plant.export(&Selection::default()).unwrap().0
     };
@@ -316,6 +382,9 @@ fn a_verifier_speaks_plainly_in_english_and_german() {
         ("export with another verdict", verify_export(&verdict, &keys)),
         ("export of a log that contradicts itself", verify_export(&contradiction, &keys)),
         ("export under another key", verify_export(&bytes, &stranger)),
+        ("export of a selection", verify_export(&plant.export(&rejects()).unwrap().0, &keys)),
+        ("export of a line that lost frames", verify_export(&lossy().export(&Selection::default()).unwrap().0, &keys)),
+        ("export whose close lies", verify_export(&lying(), &keys)),
         ("passport", verify_passport(&passport_text, &keys)),
         ("passport with another verdict", verify_passport(&forged_entry, &keys)),
     ];
@@ -331,8 +400,7 @@ fn a_verifier_speaks_plainly_in_english_and_german() {
 fn the_golden_export_still_verifies_and_is_still_written_the_same() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/spec/vectors");
     let plant = Plant::new(12);
-    let selection = Selection { verdicts: vec![Verdict::NotOk, Verdict::NotDecidable], ..Selection::default() };
-    let (bytes, _) = plant.export(&selection).unwrap();
+    let (bytes, _) = plant.export(&rejects()).unwrap();
     let (zip, vkey, text) =
         (format!("{folder}/export.zip"), format!("{folder}/export.vkey"), format!("{folder}/export.tlog-proof"));
     if std::env::var_os("LINEPROOF_BLESS").is_some() {

@@ -24,7 +24,14 @@ use super::{
 };
 use crate::{
     core::{
-        lineage::{entry::EntryError, passport::PassportError, receipt::ReceiptError, tiles::TileError, tree},
+        lineage::{
+            entry::EntryError,
+            passport::PassportError,
+            period::{Incomplete, PeriodFault, Totals},
+            receipt::ReceiptError,
+            tiles::TileError,
+            tree,
+        },
         witness::{policy::Quorum, request::AddCheckpoint},
     },
     types::{Blake3Digest, Sha256Digest},
@@ -120,6 +127,14 @@ pub enum Step {
     Thresholds {
         decisions: u64,
     },
+    /// The periods that the line closed; of so many the evidence holds everything that was counted. So many decisions
+    /// are in none of them.
+    Periods {
+        #[serde(flatten)]
+        totals: Totals,
+        recounted: u64,
+        outside: u64,
+    },
     Derived {
         files: usize,
     },
@@ -174,6 +189,8 @@ pub enum Problem {
     MissingText { digest: Blake3Digest },
     Recipe { index: u64, what: &'static str },
     Counts,
+    Period { index: u64, fault: PeriodFault },
+    Incomplete { first: Box<Incomplete>, periods: usize },
     Derived { name: &'static str, line: u64 },
     Key,
     Passport(PassportError),
@@ -223,6 +240,8 @@ impl Problem {
             Self::MissingText { .. } => "text_missing",
             Self::Recipe { .. } => "recipe_differs",
             Self::Counts => "counts",
+            Self::Period { .. } => "period",
+            Self::Incomplete { .. } => "incomplete",
             Self::Derived { .. } => "derived",
             Self::Key => "key_copy",
             Self::Passport(_) => "passport",
@@ -282,6 +301,15 @@ pub fn verify_request(text: &[u8], keys: &Keys) -> Findings {
         let request = request.map_err(|reason| Problem::NotRecognised { reason })?;
         open_checkpoint(request.note.as_bytes(), keys, steps).map(drop)
     })
+}
+
+/// Refuses evidence that is genuine and says itself that frames or parts are missing.
+fn complete(incomplete: Vec<Incomplete>) -> Result<(), Problem> {
+    let periods = incomplete.len();
+    match incomplete.into_iter().next() {
+        Some(first) => Err(Problem::Incomplete { first: Box::new(first), periods }),
+        None => Ok(()),
+    }
 }
 
 /// Runs a check that pushes its steps, and gathers both.

@@ -7,7 +7,16 @@ use super::{
     manifest::ManifestError,
     verify::{Problem, Step},
 };
-use crate::core::{lineage::tree, witness::compare::Comparison};
+use crate::core::{
+    lineage::{
+        period::{Incomplete, PeriodFault},
+        tree,
+    },
+    witness::compare::Comparison,
+};
+
+/// Missing ranges that a sentence names.
+const RANGES_SHOWN: usize = 8;
 
 /// Digits in groups, readable in both languages.
 fn number(value: u64) -> String {
@@ -107,6 +116,30 @@ fn step_en(step: &Step) -> String {
             "Recipes: model, calibration and thresholds of {} decisions are those of the recipe's text",
             number(*decisions)
         ),
+        Step::Periods { totals, .. } if totals.periods == 0 => {
+            "Completeness: no period of these cameras is closed, so nothing here says how many frames there were".into()
+        }
+        Step::Periods { totals, recounted, outside } => format!(
+            "Completeness: the line closed {} of {}: {} decided, {} noted as gaps, {} it calls lost, {} missing; {}; {}",
+            plural(totals.periods, "period", "periods"),
+            plural(totals.frames, "frame", "frames"),
+            number(totals.decided),
+            number(totals.gaps),
+            number(totals.lost),
+            number(totals.missing),
+            match totals.periods - recounted {
+                0 => "all recounted from the entries here".into(),
+                stated => format!(
+                    "{} recounted from the entries here, {} only as the log states, because this is a selection",
+                    number(*recounted),
+                    number(stated)
+                ),
+            },
+            match outside {
+                0 => "every decision here lies in one of them".into(),
+                outside => format!("{} here in none of them", plural(*outside, "decision lies", "decisions lie")),
+            }
+        ),
         Step::Derived { files } => {
             format!("Tables and report: {files} files written again from the entries, byte for byte the same")
         }
@@ -200,6 +233,32 @@ fn step_de(step: &Step) -> String {
         Step::Thresholds { decisions } => format!(
             "Rezepte: Modell, Kalibrierung und Schwellen von {} Entscheidungen sind die aus dem Rezepttext",
             number(*decisions)
+        ),
+        Step::Periods { totals, .. } if totals.periods == 0 => {
+            "Vollständigkeit: Für diese Kameras ist kein Zeitraum abgeschlossen; wie viele Bilder es gab, sagt hier nichts".into()
+        }
+        Step::Periods { totals, recounted, outside } => format!(
+            "Vollständigkeit: Die Linie hat {} mit {} abgeschlossen: {} entschieden, {} als Lücke vermerkt, {} nennt sie verloren, {} fehlen; {}; {}",
+            plural(totals.periods, "Zeitraum", "Zeiträume"),
+            plural(totals.frames, "Bild", "Bildern"),
+            number(totals.decided),
+            number(totals.gaps),
+            number(totals.lost),
+            number(totals.missing),
+            match totals.periods - recounted {
+                0 => "alle aus den Einträgen hier nachgezählt".into(),
+                stated => format!(
+                    "{} aus den Einträgen hier nachgezählt, {} nur nach Angabe des Protokolls, weil dies eine Auswahl ist",
+                    number(*recounted),
+                    number(stated)
+                ),
+            },
+            match outside {
+                0 => "jede Entscheidung hier gehört zu einem davon".into(),
+                outside => {
+                    format!("{} hier zu keinem davon", plural(*outside, "Entscheidung gehört", "Entscheidungen gehören"))
+                }
+            }
         ),
         Step::Derived { files } => {
             format!("Tabellen und Bericht: {files} Dateien aus den Einträgen neu geschrieben, Byte für Byte gleich")
@@ -324,6 +383,15 @@ fn wrong_en(problem: &Problem) -> String {
             format!("entry {index} was decided with another {what} than its recipe says")
         }
         Problem::Counts => "the counts in the manifest are not those of the entries".into(),
+        Problem::Period { index, fault } => format!("the period close in entry {index} cannot be right: {fault}"),
+        Problem::Incomplete { first, periods } => {
+            let what = missing(first, Lang::En);
+            let more = match periods - 1 {
+                0 => String::new(),
+                more => format!("; and {} more with something missing", plural(more as u64, "period", "periods")),
+            };
+            format!("period {} of {} is not complete: {what} (entry {}){more}", first.period, first.place, first.index)
+        }
         Problem::Derived { name, line } => format!("{name} does not say what the entries say, from line {line} on"),
         Problem::Key => "log.vkey is not the key that signed".into(),
         Problem::Passport(error) => error.to_string(),
@@ -407,6 +475,20 @@ fn wrong_de(problem: &Problem) -> String {
             format!("Eintrag {index} wurde mit {what} entschieden, als sein Rezept sagt")
         }
         Problem::Counts => "die Zahlen im Manifest sind nicht die der Einträge".into(),
+        Problem::Period { index, fault } => {
+            format!("der Abschluss in Eintrag {index} kann nicht stimmen: {}", fault_de(*fault))
+        }
+        Problem::Incomplete { first, periods } => {
+            let what = missing(first, Lang::De);
+            let more = match periods - 1 {
+                0 => String::new(),
+                more => {
+                    format!("; in {} fehlt auch etwas", plural(more as u64, "weiteren Zeitraum", "weiteren Zeiträumen"))
+                }
+            };
+            let Incomplete { period, place, index, .. } = &**first;
+            format!("Zeitraum {period} von {place} ist nicht vollständig: {what} (Eintrag {index}){more}")
+        }
         Problem::Derived { name, line } => format!("{name} sagt ab Zeile {line} etwas anderes als die Einträge"),
         Problem::Key => "log.vkey ist nicht der Schlüssel, mit dem signiert wurde".into(),
         Problem::Passport(error) => format!("im Passport stimmt etwas nicht: {error}"),
@@ -432,6 +514,54 @@ fn wrong_de(problem: &Problem) -> String {
             format!("Eintrag {index} ist nicht der, dessen Hash in {tile} steht: Eins von beiden wurde geändert")
         }
         Problem::EmptyLog => "das Protokoll hat noch keine Einträge".into(),
+    }
+}
+
+/// What is missing in a period.
+#[must_use]
+pub fn missing(incomplete: &Incomplete, lang: Lang) -> String {
+    let Incomplete { missing, missing_frames, frames_short, .. } = incomplete;
+    let mut said = Vec::new();
+    if *missing_frames > 0 {
+        let shown: Vec<String> = missing.iter().take(RANGES_SHOWN).map(ToString::to_string).collect();
+        let cut = if missing.len() > RANGES_SHOWN { ", …" } else { "" };
+        let shown = format!("{}{cut}", shown.join(", "));
+        said.push(lang.pick(
+            format!(
+                "{} announced by the line ({}) with no decision, no noted gap and no word from the line",
+                plural(*missing_frames, "frame", "frames"),
+                format_args!("counter {shown}")
+            ),
+            format!(
+                "zu {}, von der Linie gemeldet (Zähler {shown}), gibt es weder Entscheidung noch vermerkte Lücke noch eine Erklärung der Linie",
+                plural(*missing_frames, "Bild", "Bildern")
+            ),
+        ));
+    }
+    if *frames_short > 0 {
+        said.push(lang.pick(
+            format!(
+                "the line counted parts for {} more than its camera took",
+                plural(*frames_short, "frame", "frames")
+            ),
+            format!(
+                "die Linie zählte Teile für {} mehr, als die Kamera aufnahm",
+                plural(*frames_short, "Bild", "Bilder")
+            ),
+        ));
+    }
+    said.join("; ")
+}
+
+fn fault_de(fault: PeriodFault) -> &'static str {
+    match fault {
+        PeriodFault::Range => "Zähler, Listen oder Zeiten laufen rückwärts oder liegen außerhalb des Gemeldeten",
+        PeriodFault::Parts => "die Zahl der Teile widerspricht sich",
+        PeriodFault::Sum => "Entschiedene, vermerkte, verlorene und fehlende Bilder ergeben nicht die gemeldeten",
+        PeriodFault::Window => "er sagt nicht richtig, welche Einträge er gezählt hat",
+        PeriodFault::Chain => "er schließt nicht an den Zeitraum davor an",
+        PeriodFault::Correction => "er passt nicht zu dem Abschluss, den er berichtigt",
+        PeriodFault::Counts => "die Einträge dieser Kamera ergeben andere Zahlen",
     }
 }
 
@@ -538,7 +668,11 @@ pub fn meaning(problem: &Problem, lang: Lang) -> &'static str {
             "Data is damaged, missing or was changed. Compare with a copy or backup; `lineproof fsck` tells more on the plant's own machine.",
             "Daten sind beschädigt, fehlen oder wurden geändert. Mit einer Kopie oder Sicherung vergleichen; auf dem Rechner des Werks sagt `lineproof fsck` mehr.",
         ),
-        Problem::Entry { .. } | Problem::EntryForm { .. } | Problem::Decision { .. } => (
+        Problem::Incomplete { .. } => (
+            "What is here is genuine, and it says itself that frames are missing: parts may have passed uninspected. Ask the plant what became of them. What it finds out it can announce with `lineproof close-period --lost`, for all to see.",
+            "Was hier steht, ist echt und sagt selbst, dass Bilder fehlen: Teile können ungeprüft durchgelaufen sein. Das Werk fragen, was aus ihnen wurde. Was es herausfindet, kann es mit `lineproof close-period --lost` nachmelden, für alle sichtbar.",
+        ),
+        Problem::Entry { .. } | Problem::EntryForm { .. } | Problem::Decision { .. } | Problem::Period { .. } => (
             "The plant signed this entry, but its software wrote something that cannot be right. Ask the plant to explain it.",
             "Das Werk hat diesen Eintrag signiert, aber die Software hat etwas geschrieben, das nicht stimmen kann. Das Werk um Erklärung bitten.",
         ),

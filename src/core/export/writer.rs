@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     CALIBRATIONS, CHECKPOINT, DECISIONS_CSV, DECISIONS_DE_CSV, DECISIONS_JSONL, ENTRIES, ENTRIES_INDEX, ENTRIES_MAX,
-    ENTRIES_PROOF, LOG_VKEY, MANIFEST, MODEL_CARD_BYTES_MAX, MODEL_CARDS, PRIVATE, README, README_TEXT,
+    ENTRIES_PROOF, LOG_VKEY, MANIFEST, MODEL_CARD_BYTES_MAX, MODEL_CARDS, PERIODS_MAX, PRIVATE, README, README_TEXT,
     RECIPE_BYTES_MAX, RECIPES, REPORT, SOFTWARE,
     keys::VerifierKey,
     manifest::{
@@ -44,6 +44,10 @@ pub enum ExportError {
     Nothing,
     #[error("the selection has {found} entries; an export has at most {ENTRIES_MAX}; narrow it, by day for example")]
     TooMany { found: usize },
+    #[error(
+        "the selection touches {found} closed periods; an export has at most {PERIODS_MAX}; narrow it, by day for example"
+    )]
+    TooManyPeriods { found: usize },
     #[error("entry {index} is not fit for an export: {reason}; run `lineproof fsck`")]
     Entry { index: u64, reason: String },
     #[error("entry {index} was found but does not match the selection; the index is wrong, run `lineproof reindex`")]
@@ -168,7 +172,11 @@ pub fn write<W: Write>(
         absent: &texts.absent,
         software: SOFTWARE,
     };
-    let report = report::render(&gathered.summary, &context);
+    let balances = gathered.summary.account.balances(&selection).map_err(|(index, fault)| {
+        let reason = format!("this period close cannot be right: {fault}");
+        ExportError::Entry { index, reason }
+    })?;
+    let report = report::render(&gathered.summary, &balances, &context);
 
     let mut files = Files { zip: ZipWriter::new(sink), subject: Vec::new() };
     files.text(README, README_TEXT.as_bytes())?;
@@ -306,6 +314,7 @@ impl Gathered {
                 self.parts.push(part);
             }
             Entry::Gap(gap) if !selection.admits_gap(gap) => return Err(unselected),
+            Entry::PeriodClose(close) if !selection.admits_close(close) => return Err(unselected),
             _ => self.summary.add(index, entry, None),
         }
         Ok(())

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::private::PrivateField;
+use super::{period::PeriodClose, private::PrivateField};
 use crate::types::{
     Blake3Digest, CameraId, EntryIndex, FrameId, FrameKey, Instant, LineId, ProductId, RecipeRef, Score, Sha256Digest,
     StationId, Verdict,
@@ -25,6 +25,7 @@ pub enum Entry {
     Access(Access),
     Key(KeyEvent),
     Start(Start),
+    PeriodClose(Box<PeriodClose>),
     /// A kind of a later release: kept, proven and shown by name, not interpreted.
     Unknown {
         kind: String,
@@ -101,6 +102,7 @@ kind!(RecipeKind, "recipe");
 kind!(AccessKind, "access");
 kind!(KeyKind, "key");
 kind!(StartKind, "start");
+kind!(PeriodCloseKind, "period_close");
 
 /// What is known of the server's clock when it stamped an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -480,6 +482,7 @@ impl Entry {
             Self::Access(entry) => serde_json::to_vec(entry),
             Self::Key(entry) => serde_json::to_vec(entry),
             Self::Start(entry) => serde_json::to_vec(entry),
+            Self::PeriodClose(entry) => serde_json::to_vec(entry),
             Self::Unknown { kind, .. } => unreachable!("an entry of unknown kind {kind} is only ever read"),
         }?;
         bounded(bytes)
@@ -516,6 +519,7 @@ impl Entry {
             "access" => Self::Access(serde_json::from_slice(bytes)?),
             "key" => Self::Key(serde_json::from_slice(bytes)?),
             "start" => Self::Start(serde_json::from_slice(bytes)?),
+            "period_close" => Self::PeriodClose(serde_json::from_slice(bytes)?),
             _ => Self::Unknown { kind: head.kind, time: head.time },
         })
     }
@@ -530,6 +534,7 @@ impl Entry {
             Self::Access(_) => "access",
             Self::Key(_) => "key",
             Self::Start(_) => "start",
+            Self::PeriodClose(_) => "period_close",
             Self::Unknown { kind, .. } => kind,
         }
     }
@@ -544,6 +549,7 @@ impl Entry {
             Self::Access(entry) => Some(entry.time),
             Self::Key(entry) => Some(entry.time),
             Self::Start(entry) => Some(entry.time),
+            Self::PeriodClose(entry) => Some(entry.time),
             Self::Unknown { time, .. } => *time,
         }
     }
@@ -554,6 +560,7 @@ impl Entry {
         match self {
             Self::Decision(entry) => entry.private.clone(),
             Self::Access(entry) => entry.private.clone(),
+            Self::PeriodClose(entry) => entry.private.clone(),
             Self::Gap(_) | Self::Recipe(_) | Self::Key(_) | Self::Start(_) | Self::Unknown { .. } => {
                 Commitments::default()
             }
@@ -657,6 +664,12 @@ pub(crate) mod tests {
         }
     }
 
+    /// A close with every key there is.
+    fn full_close() -> PeriodClose {
+        let text = r#"{"announced":{"first":1,"frames_per_part":1,"from":"2026-11-25T06:00:00.000000000Z","last":9,"lost":[{"first":4,"last":5}],"parts":10,"period":"early","restarted":true,"to":"2026-11-25T14:00:00.000000000Z","unseen":1},"camera":"c","clock":"free","corrects":3,"decided":5,"end":9,"gaps":1,"kind":"period_close","line":"l","lost_frames":2,"missing":[{"first":9,"last":9}],"missing_frames":1,"previous":1,"private":{},"since":0,"station":"s","time":"2026-11-25T14:00:01.000000000Z","v":2}"#;
+        serde_json::from_str(text).unwrap()
+    }
+
     fn one_of_each() -> Vec<Entry> {
         let time: Instant = "2026-11-23T21:43:48.1Z".parse().unwrap();
         let clock = ClockState::Free;
@@ -709,6 +722,7 @@ pub(crate) mod tests {
                 torn_bytes: 0,
                 v,
             }),
+            Entry::PeriodClose(Box::new(full_close())),
         ]
     }
 

@@ -3,7 +3,9 @@
 pub mod checkpoint;
 pub mod entry;
 pub mod passport;
+pub mod period;
 pub mod private;
+pub mod ranges;
 pub mod receipt;
 #[cfg(test)]
 mod tests;

@@ -226,6 +226,12 @@ pub fn facts_of(bytes: &[u8], private: &PrivateRecord) -> Facts {
         Entry::Access(_) => facts.kind = EntryKind::Access,
         Entry::Key(_) => facts.kind = EntryKind::Key,
         Entry::Start(_) => facts.kind = EntryKind::Start,
+        Entry::PeriodClose(close) => {
+            facts.kind = EntryKind::PeriodClose;
+            facts.line = Some(close.line);
+            facts.station = Some(close.station);
+            facts.camera = Some(close.camera);
+        }
         Entry::Unknown { .. } => {}
     }
     facts

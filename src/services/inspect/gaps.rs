@@ -1,7 +1,8 @@
 //! What is missing from the log is visible in the log: counter jumps and refusals become gap entries.
 //!
 //! A gap waits for [`SETTLE`] before it is written, because frames of concurrent calls may overtake each other and
-//! because a burst of refusals of one camera is one fact, not a thousand entries.
+//! because a burst of refusals of one camera is one fact, not a thousand entries. Refused counters are gathered only
+//! where they follow each other: a gap that reached over other frames would explain those away when a period is closed.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -15,7 +16,8 @@ use crate::{
 
 /// How long a missing counter may still turn up, and how long refusals are gathered into one entry.
 pub const SETTLE: Duration = Duration::from_secs(1);
-/// Missing ranges kept per camera while they settle; beyond it the oldest is written at once.
+/// Missing ranges, and runs of refusals for one reason, kept per camera while they settle; beyond it the oldest is
+/// written at once.
 pub const RANGES_MAX: usize = 64;
 
 /// Where frames come from.
@@ -51,7 +53,8 @@ struct Camera {
     next: Option<u64>,
     /// Missing counters, first -> (last, since), not overlapping.
     missing: BTreeMap<u64, (u64, Instant)>,
-    refusals: HashMap<GapReason, Refusals>,
+    /// Runs of counters that were refused for one reason.
+    refusals: HashMap<GapReason, Vec<Refusals>>,
 }
 
 struct Refusals {
@@ -97,14 +100,37 @@ impl GapTracker {
     /// A frame was refused: no decision exists for it.
     pub fn refused(&mut self, source: &Source, reason: GapReason, counter: u64, frame: &FrameId, now: Instant) {
         let refusals = &mut self.sources.entry(source.clone()).or_default().refusals;
-        refusals
-            .entry(reason)
-            .and_modify(|gathered| {
-                gathered.count += 1;
-                gathered.first = gathered.first.min(counter);
-                gathered.last = gathered.last.max(counter);
-            })
-            .or_insert_with(|| Refusals { since: now, count: 1, first: counter, last: counter, frame: frame.clone() });
+        let runs = refusals.entry(reason).or_default();
+        let touches =
+            |run: &&mut Refusals| run.first <= counter.saturating_add(1) && counter <= run.last.saturating_add(1);
+        if let Some(run) = runs.iter_mut().find(touches) {
+            run.count += 1;
+            run.first = run.first.min(counter);
+            run.last = run.last.max(counter);
+            return;
+        }
+        runs.push(Refusals { since: now, count: 1, first: counter, last: counter, frame: frame.clone() });
+        if runs.len() > RANGES_MAX {
+            let oldest = runs.remove(0);
+            self.settled.push(SettledGap::refusal(source, reason, &oldest));
+        }
+    }
+
+    /// Takes what a camera's period up to the counter `last` must know of now: its refusals, and the counters that are
+    /// missing before those that came.
+    pub fn take_now(&mut self, source: &Source, last: u64) -> Vec<SettledGap> {
+        let mut settled: Vec<SettledGap> = self.settled.extract_if(.., |gap| gap.source == *source).collect();
+        let Some(camera) = self.sources.get_mut(source) else { return settled };
+        camera.missing.retain(|first, (to, _)| {
+            if *first <= last {
+                settled.push(SettledGap::jump(source, *first, *to));
+            }
+            *first > last
+        });
+        for (reason, runs) in camera.refusals.drain() {
+            settled.extend(runs.iter().map(|run| SettledGap::refusal(source, reason, run)));
+        }
+        settled
     }
 
     /// Takes the gaps that have settled by `now`; with `None`, all of them.
@@ -118,12 +144,10 @@ impl GapTracker {
                 }
                 !has_settled(*since)
             });
-            camera.refusals.retain(|reason, refusals| {
-                if has_settled(refusals.since) {
-                    settled.push(SettledGap::refusal(source, *reason, refusals));
-                }
-                !has_settled(refusals.since)
-            });
+            for (reason, runs) in &mut camera.refusals {
+                let old = runs.extract_if(.., |run| has_settled(run.since));
+                settled.extend(old.map(|run| SettledGap::refusal(source, *reason, &run)));
+            }
         }
         settled
     }
@@ -213,6 +237,34 @@ mod tests {
         tracker.arrived(&source(), 1, start);
         tracker.arrived(&source(), 2, start);
         assert_eq!(tracker.take_settled(None), []);
+    }
+
+    #[test]
+    fn refusals_with_other_frames_between_them_are_gaps_of_their_own() {
+        let (mut tracker, start) = (GapTracker::default(), Instant::now());
+        let frame: FrameId = "f".parse().unwrap();
+        for counter in [5, 9, 6, 8] {
+            tracker.refused(&source(), GapReason::Overload, counter, &frame, start);
+        }
+        assert_eq!(ranges(&tracker.take_settled(None)), [(5, 6), (8, 9)]);
+        for counter in (0..).step_by(2).take(RANGES_MAX + 1) {
+            tracker.refused(&source(), GapReason::Overload, counter, &frame, start);
+        }
+        assert_eq!(ranges(&tracker.take_settled(Some(start))), [(0, 0)], "the oldest makes room");
+    }
+
+    #[test]
+    fn a_period_takes_what_is_open_up_to_its_last_counter() {
+        let (mut tracker, start) = (GapTracker::default(), Instant::now());
+        for counter in [1, 4, 8] {
+            tracker.arrived(&source(), counter, start);
+        }
+        tracker.refused(&source(), GapReason::BadFrame, 8, &"f".parse().unwrap(), start);
+        let other = Source { camera: "other".parse().unwrap(), ..source() };
+        tracker.arrived(&other, 1, start);
+        tracker.arrived(&other, 3, start);
+        assert_eq!(ranges(&tracker.take_now(&source(), 4)), [(2, 3), (8, 8)]);
+        assert_eq!(tracker.take_settled(None).len(), 2, "later counters, and those of other cameras, go on waiting");
     }
 
     #[test]

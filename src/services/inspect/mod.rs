@@ -93,6 +93,8 @@ struct Shared {
     book: RecipeBook,
     gaps: Mutex<GapTracker>,
     reused: Mutex<Vec<(FrameRequest, Receipt)>>,
+    /// Held while gaps go from the tracker to the log, so that whoever holds it knows that none is on the way.
+    writing: Mutex<()>,
     /// Moving average of the time a worker spends on a frame, microseconds.
     service_us: AtomicU64,
     log: Arc<dyn LogWriter>,
@@ -140,6 +142,7 @@ impl Inspect {
             book,
             gaps: Mutex::new(gaps),
             reused: Mutex::new(Vec::new()),
+            writing: Mutex::new(()),
             service_us: AtomicU64::new(10_000),
             log,
             reader,
@@ -246,6 +249,19 @@ impl InspectHandle {
         &self.0.book
     }
 
+    /// Whether this camera may send frames.
+    #[must_use]
+    pub fn knows(&self, source: &Source) -> bool {
+        self.0.sources.contains(source)
+    }
+
+    /// Makes durable what is known by now of the camera's frames without a decision, up to the counter `last`. Blocks.
+    pub fn write_gaps(&self, source: &Source, last: u64) {
+        let _writing = self.0.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let gaps = self.0.lock_gaps().take_now(source, last);
+        self.0.write_gaps(gaps);
+    }
+
     /// Frames waiting for a worker.
     #[must_use]
     pub fn waiting(&self) -> usize {
@@ -320,31 +336,43 @@ impl Shared {
 
     /// Writes settled gaps and reused frame ids to the log.
     fn write_settled(&self, now: Option<Instant>) {
-        let mut gaps = self.lock_gaps().take_settled(now);
-        gaps.retain(|_| !planted::has("omit-gap"));
-        for gap in gaps {
-            self.append(&self.gap_entry(gap), Vec::new());
-        }
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let gaps = self.lock_gaps().take_settled(now);
+        self.write_gaps(gaps);
         let reused = std::mem::take(&mut *self.reused.lock().unwrap_or_else(PoisonError::into_inner));
         for (request, first) in reused {
             let client = request.client.clone();
             let opening = |value| Opening { field: PrivateField::Client, salt: record::salt(), value };
             let openings: Vec<Opening> = client.map(opening).into_iter().collect();
-            self.append(&self.reused_entry(&request, first, &openings), openings);
+            drop(self.append(&self.reused_entry(&request, first, &openings), openings));
         }
     }
 
-    fn append(&self, entry: &Entry, openings: Vec<Opening>) {
+    /// Writes gaps and waits until they are durable, or known not to be.
+    fn write_gaps(&self, mut gaps: Vec<SettledGap>) {
+        gaps.retain(|_| !planted::has("omit-gap"));
+        let written: Vec<_> = gaps.into_iter().map(|gap| self.append(&self.gap_entry(gap), Vec::new())).collect();
+        // A log that has stopped drops the sender.
+        for written in written {
+            let _ = written.recv();
+        }
+    }
+
+    /// Appends an entry; the receiver hears when the log is done with it.
+    fn append(&self, entry: &Entry, openings: Vec<Opening>) -> std::sync::mpsc::Receiver<()> {
         let bytes = entry.encode().expect("gap and access entries are far below the size limit");
         let private = PrivateRecord { openings, image_at: None };
         let append = Append { entry: bytes, private, frame: None };
         let kind = entry.kind().to_owned();
-        let done = move |appended: Result<_, crate::ports::lineage::AppendError>| {
+        let (tell, done) = std::sync::mpsc::sync_channel(1);
+        let on_done = move |appended: Result<_, crate::ports::lineage::AppendError>| {
             if let Err(error) = appended {
                 tracing::warn!(kind, %error, "entry not written");
             }
+            let _ = tell.send(());
         };
-        self.log.submit(append, Box::new(done));
+        self.log.submit(append, Box::new(on_done));
+        done
     }
 
     fn gap_entry(&self, gap: SettledGap) -> Entry {

@@ -8,13 +8,15 @@ use std::{
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use rayon::prelude::*;
 
-use super::{Findings, Problem, Step, entry, gather, open_checkpoint};
+use super::{Findings, Problem, Step, complete, entry, gather, open_checkpoint};
 use crate::{
     core::{
         export::{
             CALIBRATIONS, CHECKPOINT, DECISIONS_CSV, DECISIONS_DE_CSV, DECISIONS_JSONL, ENTRIES, ENTRIES_INDEX,
             ENTRIES_MAX, ENTRIES_PROOF, LOG_VKEY, MANIFEST, MANIFEST_BYTES_MAX, MODEL_CARD_BYTES_MAX, MODEL_CARDS,
-            PRIVATE, README, README_TEXT, RECIPE_BYTES_MAX, RECIPES, REPORT, SOFTWARE, consistency,
+            PERIODS_MAX, PRIVATE, README, README_TEXT, RECIPE_BYTES_MAX, RECIPES, REPORT, SOFTWARE,
+            balance::Balances,
+            consistency,
             keys::{Keys, Signed},
             manifest::{self, Predicate, Statement},
             multiproof::{self, HASHES_PER_ENTRY_MAX, Leaf},
@@ -123,7 +125,16 @@ fn check(bytes: &[u8], keys: &Keys, steps: &mut Vec<Step>) -> Result<(), Problem
         absent: predicate.absent.recipes.len() + predicate.absent.calibrations.len(),
     });
     steps.push(Step::Thresholds { decisions: read.against_recipe });
-    contents.check_derived(&read.summary, &note, &signed, steps)
+    let account = &read.summary.account;
+    if account.closes() > PERIODS_MAX {
+        return Err(Problem::TooLarge { what: "the number of period closes", max: PERIODS_MAX as u64 });
+    }
+    let balances = account.balances(&predicate.selection);
+    let balances = balances.map_err(|(index, fault)| Problem::Period { index, fault })?;
+    let (totals, recounted, outside) = (balances.totals, balances.recounted, balances.outside);
+    steps.push(Step::Periods { totals, recounted, outside });
+    contents.check_derived(&read.summary, &balances, &note, &signed, steps)?;
+    complete(balances.incomplete())
 }
 
 /// The files an export has, no other, in order.
@@ -558,6 +569,9 @@ impl Contents<'_> {
                 Entry::Gap(gap) if !self.predicate.selection.admits_gap(gap) => {
                     return Err(Problem::Unselected { index });
                 }
+                Entry::PeriodClose(close) if !self.predicate.selection.admits_close(close) => {
+                    return Err(Problem::Unselected { index });
+                }
                 _ => {}
             }
             slice.entries.push(Checked { leaf, entry, against_recipe });
@@ -625,6 +639,7 @@ impl Contents<'_> {
     fn check_derived(
         &self,
         summary: &Summary,
+        balances: &Balances<'_>,
         note: &[u8],
         signed: &Signed,
         steps: &mut Vec<Step>,
@@ -644,7 +659,7 @@ impl Contents<'_> {
             absent: &self.predicate.absent,
             software: &self.predicate.software,
         };
-        let report = report::render(summary, &context);
+        let report = report::render(summary, balances, &context);
         same_text(REPORT, &self.files.text(REPORT, REPORT_BYTES_MAX)?, report.as_bytes())?;
         same_text(README, &self.files.text(README, REPORT_BYTES_MAX)?, README_TEXT.as_bytes())?;
         steps.push(Step::Derived { files: 5 });

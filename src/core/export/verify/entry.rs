@@ -14,7 +14,7 @@ pub(super) fn read(index: u64, bytes: &[u8]) -> Result<Entry, Problem> {
     let entry = Entry::parse(bytes).map_err(|error| Problem::Entry { index, error })?;
     match &entry {
         Entry::Unknown { .. } => canonical::check(bytes),
-        _ => canonical::check_with_lists_only_at(&["labels", "reasons"], bytes),
+        _ => canonical::check_with_lists_only_at(&["labels", "lost", "missing", "reasons"], bytes),
     }
     .map_err(wrong)?;
     if let Entry::Decision(decision) = &entry {
@@ -22,6 +22,11 @@ pub(super) fn read(index: u64, bytes: &[u8]) -> Result<Entry, Problem> {
         if decision.reasons.is_empty() && bytes.windows(NO_REASONS.len()).any(|part| part == NO_REASONS) {
             return Err(wrong("its empty list of reasons should be left out"));
         }
+    }
+    if let Entry::PeriodClose(close) = &entry
+        && serde_json::to_vec(close).ok().as_deref() != Some(bytes)
+    {
+        return Err(wrong("what is empty or false should be left out"));
     }
     Ok(entry)
 }

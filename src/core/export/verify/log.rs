@@ -4,13 +4,14 @@ use std::io;
 
 use rayon::prelude::*;
 
-use super::{Findings, Problem, Step, entry, gather, open_checkpoint};
+use super::{Findings, Problem, Step, complete, entry, gather, open_checkpoint};
 use crate::{
     core::{
         export::{CHECKPOINT, consistency, keys::Keys},
         lineage::{
             checkpoint::CHECKPOINT_BYTES_MAX,
             entry::{ENTRY_BYTES_MAX, Entry},
+            period::{Ledger, Mark, Place},
             tiles::{self, RightEdge, Tile, TileKind},
             tree::leaf_hash,
         },
@@ -62,7 +63,7 @@ fn check(
     let mut counts = Counts::default();
     let mut edge = RightEdge::default();
     let (bundles, mut tiles) = (size.div_ceil(256), 0);
-    let mut wrong_entry = None;
+    let (mut wrong_entry, mut ledger, mut wrong_period) = (None, Ledger::default(), None);
     for start in (0..bundles).step_by(CHUNK_BUNDLES) {
         let end = (start + CHUNK_BUNDLES as u64).min(bundles);
         let checked: Vec<Result<Bundle, Problem>> =
@@ -72,6 +73,10 @@ fn check(
             let bundle = bundle?;
             counts.add(&bundle.counts);
             wrong_entry = wrong_entry.or(bundle.wrong_entry);
+            for (index, place, mark) in bundle.marks {
+                let fault = ledger.take(index, place, mark).err();
+                wrong_period = wrong_period.or(fault.map(|fault| Problem::Period { index, fault }));
+            }
             bundle.leaves.into_iter().for_each(|leaf| edge.push(leaf, |tile, hashes| full.push((tile, hashes))));
         }
         tiles += check_tiles(files, &full)?;
@@ -84,7 +89,7 @@ fn check(
         return Err(Problem::Root { size });
     }
     // Only an entry that stands in the signed log can be called the plant's own mistake.
-    if let Some(problem) = wrong_entry {
+    if let Some(problem) = wrong_entry.or(wrong_period) {
         return Err(problem);
     }
     steps.push(Step::Tiles { tiles, bundles });
@@ -94,7 +99,10 @@ fn check(
     steps.push(Step::Entries { decisions, gaps, gap_frames, other });
     steps.push(Step::Decisions { decisions, ok, not_ok, not_decidable });
     steps.push(Step::Root { root: signed.facts.root });
-    Ok(())
+    let totals = ledger.totals();
+    let outside = decisions.saturating_sub(totals.decided);
+    steps.push(Step::Periods { totals, recounted: totals.periods, outside });
+    complete(ledger.incomplete())
 }
 
 /// Who demands witnesses is shown the log as far as they vouch for it.
@@ -118,8 +126,10 @@ struct Counts {
 
 impl Counts {
     /// Checks one entry and counts it.
-    fn check(&mut self, index: u64, bytes: &[u8]) -> Result<(), Problem> {
-        match entry::read(index, bytes)? {
+    fn check(&mut self, index: u64, bytes: &[u8]) -> Result<Option<(u64, Place, Mark)>, Problem> {
+        let entry = entry::read(index, bytes)?;
+        let mark = Mark::of(&entry).map(|(place, mark)| (index, place, mark));
+        match entry {
             Entry::Decision(decision) => {
                 consistency::check(&decision).map_err(|contradiction| Problem::Decision { index, contradiction })?;
                 self.verdicts[decision.verdict as usize] += 1;
@@ -130,7 +140,7 @@ impl Counts {
             }
             _ => self.other += 1,
         }
-        Ok(())
+        Ok(mark)
     }
 
     fn add(&mut self, more: &Self) {
@@ -145,6 +155,8 @@ impl Counts {
 struct Bundle {
     leaves: Vec<Sha256Digest>,
     counts: Counts,
+    /// What entries say of cameras' counters.
+    marks: Vec<(u64, Place, Mark)>,
     /// The first entry that is not as it should be.
     wrong_entry: Option<Problem>,
 }
@@ -154,11 +166,14 @@ impl Bundle {
         let tile = Tile::in_log(TileKind::Entries, index, size).expect("only bundles within the log are asked for");
         let (bytes, width) = read_tile(files, tile, BUNDLE_BYTES_MAX)?;
         let entries = tiles::parse_bundle(&bytes, width).map_err(|error| Problem::Tile { path: tile.path(), error })?;
-        let mut bundle = Self { leaves: Vec::with_capacity(256), counts: Counts::default(), wrong_entry: None };
+        let (leaves, marks) = (Vec::with_capacity(256), Vec::with_capacity(256));
+        let mut bundle = Self { leaves, counts: Counts::default(), marks, wrong_entry: None };
         for (offset, bytes) in entries.iter().take(usize::from(tile.width)).enumerate() {
             bundle.leaves.push(leaf_hash(bytes));
-            let wrong = bundle.counts.check(index * 256 + offset as u64, bytes).err();
-            bundle.wrong_entry = bundle.wrong_entry.or(wrong);
+            match bundle.counts.check(index * 256 + offset as u64, bytes) {
+                Ok(mark) => bundle.marks.extend(mark),
+                Err(wrong) => bundle.wrong_entry = bundle.wrong_entry.or(Some(wrong)),
+            }
         }
         Ok(bundle)
     }

@@ -1,0 +1,246 @@
+//! `lineproof close-period`: the line says what it made, and hears what the log holds of it.
+
+use std::{io::Write as _, process::ExitCode, time::Duration};
+
+use anyhow::Context as _;
+use clap::Args;
+use serde_json::json;
+use tokio::time::{Instant, sleep};
+use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
+
+use super::{
+    ConnectArgs, client,
+    wire::{self, Client},
+};
+use crate::{
+    app::cli::{now, usage},
+    edge::convert,
+    types::{FrameId, Instant as Time},
+};
+
+/// How long the service may stay away before the command gives up.
+const RETRY_FOR: Duration = Duration::from_secs(60);
+const RETRY_EVERY: Duration = Duration::from_secs(1);
+
+/// Say how many frames and parts a camera had, and write down whether the log accounts for all of them.
+///
+/// For a person at the end of a shift, or for the bridge to a PLC. Send it when every frame of the period has its
+/// answer, and always before a camera's counter starts anew. The same command again changes nothing; with the same
+/// --period and counters and another --lost, --parts or --unseen it corrects what was said.
+#[derive(Debug, Args)]
+#[command(after_help = "Exit status: 0 all is accounted for, 1 something is missing or nothing was written, 2 usage.")]
+pub struct ClosePeriodArgs {
+    #[command(flatten)]
+    connect: ConnectArgs,
+    /// Name of the period, unique for the camera. Default: the time now.
+    #[arg(long, value_name = "NAME")]
+    period: Option<FrameId>,
+    /// First frame counter. Default: the one after the last period's.
+    #[arg(long, value_name = "N")]
+    first: Option<u64>,
+    /// Last frame counter.
+    #[arg(long, value_name = "N")]
+    last: u64,
+    /// The camera's counter started anew since the last period.
+    #[arg(long, requires = "first")]
+    restarted: bool,
+    /// Counters of frames that the line itself calls lost, such as 41 or 41-43.
+    #[arg(long, value_name = "A-B", value_delimiter = ',', value_parser = parse_range)]
+    lost: Vec<wire::CounterRange>,
+    /// Parts the line counted.
+    #[arg(long, value_name = "N")]
+    parts: Option<u64>,
+    /// Frames this camera takes of one part. Default: one.
+    #[arg(long, value_name = "N", requires = "parts")]
+    frames_per_part: Option<u64>,
+    /// Parts of which, the line says, this camera took no frame.
+    #[arg(long, value_name = "N", requires = "parts")]
+    unseen: Option<u64>,
+    /// When the period began: a time such as 2026-11-25T06:00:00Z.
+    #[arg(long, value_name = "TIME")]
+    from: Option<Time>,
+    /// When the period ended.
+    #[arg(long, value_name = "TIME")]
+    to: Option<Time>,
+    /// Facts for machines instead of sentences.
+    #[arg(long)]
+    json: bool,
+}
+
+fn parse_range(text: &str) -> Result<wire::CounterRange, String> {
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let counter = |text: &str| text.parse().map_err(|_| format!("{text:?} is no counter; write 41 or 41-43"));
+    Ok(wire::CounterRange { first: counter(first)?, last: counter(last)? })
+}
+
+/// # Errors
+/// When the service cannot be reached or refuses.
+pub fn run(args: &ClosePeriodArgs) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let connect = &args.connect;
+    let client = match connect.tls().and_then(|tls| client::endpoint(&connect.server, tls.as_ref())) {
+        // Connecting lazily needs the runtime it will run in.
+        Ok(endpoint) => runtime.block_on(async { Client::new(endpoint.connect_lazy()) }),
+        Err(error) => return Ok(usage(&error.to_string())),
+    };
+    let mut request = empty(connect, args.period.clone().map_or_else(name_of_now, Ok)?, args.last);
+    request.first_counter = args.first;
+    request.counter_restarted = args.restarted;
+    request.lost = args.lost.clone();
+    request.parts = args.parts;
+    request.frames_per_part = args.frames_per_part;
+    request.parts_unseen = args.unseen;
+    request.from = args.from.map(convert::timestamp);
+    request.to = args.to.map(convert::timestamp);
+    let closed = runtime.block_on(send(client, &request)).map_err(said)?;
+    if args.json {
+        println!("{}", facts(&request, &closed));
+    } else {
+        write!(std::io::stdout().lock(), "{}", words(&request, &closed))?;
+    }
+    Ok(ExitCode::from(u8::from(!closed.complete)))
+}
+
+/// What a run of the line PC has sent, for the close at its end.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Sent {
+    /// Lowest and highest counter of frames that were answered in this run.
+    answered: Option<(u64, u64)>,
+    /// The same without frames that the service knew before this run.
+    fresh: Option<(u64, u64)>,
+}
+
+impl Sent {
+    pub(super) fn answered(&mut self, counter: u64, was_known: bool) {
+        let wider = |range: Option<(u64, u64)>| {
+            Some(range.map_or((counter, counter), |(first, last)| (first.min(counter), last.max(counter))))
+        };
+        self.answered = wider(self.answered);
+        if !was_known {
+            self.fresh = wider(self.fresh);
+        }
+    }
+}
+
+/// Closes the period of a run. A line PC that remembers its counters goes on where the last period ended; one that does
+/// not has counted from anew. Returns whether all is accounted for.
+pub(super) async fn after_run(
+    connect: &ConnectArgs,
+    period: &str,
+    sent: Sent,
+    remembered_first: Option<u64>,
+) -> anyhow::Result<bool> {
+    let range = if remembered_first.is_some() { sent.answered } else { sent.fresh };
+    let Some((first, last)) = range else {
+        eprintln!("no period closed: no frame of this run is new to the service");
+        return Ok(true);
+    };
+    let period = if period.is_empty() { name_of_now()? } else { period.parse()? };
+    let client = Client::new(client::endpoint(&connect.server, connect.tls()?.as_ref())?.connect_lazy());
+    let mut request = empty(connect, period, last);
+    let closed = match remembered_first {
+        None => {
+            (request.first_counter, request.counter_restarted) = (Some(first), true);
+            send(client, &request).await
+        }
+        Some(remembered) => match send(client.clone(), &request).await {
+            Err(status) if reason(&status).as_deref() == Some("no_previous_period") => {
+                request.first_counter = Some(remembered);
+                send(client, &request).await
+            }
+            Err(status) if reason(&status).as_deref() == Some("nothing_new") => {
+                eprintln!("no period closed: {}", status.message());
+                return Ok(true);
+            }
+            closed => closed,
+        },
+    };
+    let closed = closed.map_err(said).context("closing the period")?;
+    eprint!("{}", words(&request, &closed));
+    Ok(closed.complete)
+}
+
+/// A name that no other period of the camera has, unless two are closed within a second.
+fn name_of_now() -> anyhow::Result<FrameId> {
+    Ok(FrameId::new(format!("{}Z", &now()?.to_string()[..19]))?)
+}
+
+fn empty(connect: &ConnectArgs, period: FrameId, last: u64) -> wire::Close {
+    wire::Close {
+        line: connect.line.to_string(),
+        station: connect.station.to_string(),
+        camera: connect.camera.to_string(),
+        period: period.to_string(),
+        last_counter: last,
+        ..wire::Close::default()
+    }
+}
+
+/// Asks again while the service is away: the same announcement gives the same entry.
+async fn send(mut client: Client, request: &wire::Close) -> Result<wire::Closed, Status> {
+    let give_up = Instant::now() + RETRY_FOR;
+    loop {
+        match client.close_period(request.clone()).await {
+            Ok(closed) => return Ok(closed.into_inner()),
+            Err(status) if status.code() == Code::Unavailable && Instant::now() < give_up => sleep(RETRY_EVERY).await,
+            Err(status) => return Err(status),
+        }
+    }
+}
+
+fn reason(status: &Status) -> Option<String> {
+    status.get_details_error_info().map(|info| info.reason)
+}
+
+fn said(status: Status) -> anyhow::Error {
+    anyhow::Error::msg(status.message().to_owned())
+}
+
+fn range(range: &wire::CounterRange) -> String {
+    if range.first == range.last { range.first.to_string() } else { format!("{}-{}", range.first, range.last) }
+}
+
+fn words(request: &wire::Close, closed: &wire::Closed) -> String {
+    let wire::Closed { first_counter, last_counter, decided, gaps, lost, missing, entry_index, .. } = closed;
+    let frames = last_counter - first_counter + 1;
+    let place = format!("{} / {} / {}", request.line, request.station, request.camera);
+    let written = if closed.duplicate { "was there before" } else { "is in the log" };
+    let mut text = format!(
+        "period {} of {place}: {frames} frames, counters {first_counter} to {last_counter}\n  {decided} decided, {gaps} noted as gaps, {lost} called lost, {missing} missing\n",
+        request.period
+    );
+    if closed.complete {
+        text.push_str(&format!("  all is accounted for; this {written} as entry {entry_index}\n"));
+        return text;
+    }
+    let ranges: Vec<String> = closed.missing_counters.iter().map(range).collect();
+    if *missing > 0 {
+        text.push_str(&format!("  NOT COMPLETE: there is no trace of the frames {}\n", ranges.join(", ")));
+    }
+    if closed.frames_short > 0 {
+        text.push_str(&format!(
+            "  NOT COMPLETE: the parts you counted should have given {} more frames\n",
+            closed.frames_short
+        ));
+    }
+    text.push_str(&format!(
+        "  this {written} as entry {entry_index}, and verification of the log fails until the line says what became of them:\n  the same command again with --period {} --first {first_counter} and --lost {} or --unseen N\n",
+        request.period,
+        if ranges.is_empty() { "A-B".to_owned() } else { ranges.join(",") }
+    ));
+    text
+}
+
+fn facts(request: &wire::Close, closed: &wire::Closed) -> serde_json::Value {
+    let missing: Vec<_> =
+        closed.missing_counters.iter().map(|range| json!({"first": range.first, "last": range.last})).collect();
+    json!({
+        "camera": request.camera, "complete": closed.complete, "decided": closed.decided,
+        "duplicate": closed.duplicate, "end": closed.end, "entry": closed.entry_index,
+        "first": closed.first_counter, "frames_short": closed.frames_short, "gaps": closed.gaps,
+        "last": closed.last_counter, "line": request.line, "lost": closed.lost, "missing": missing,
+        "missing_frames": closed.missing, "period": request.period, "since": closed.since,
+        "station": request.station,
+    })
+}
