@@ -550,8 +550,9 @@ def blake3(data):
 LOCAL, CENTRAL, END = struct.Struct("<4s5H3I2H"), struct.Struct("<4s6H3I5H2I"), struct.Struct("<4s4H2IH")
 MANIFEST = "manifest.dsse.json"
 UNREAD = {"README.txt", "decisions.csv", "decisions.de.csv", "decisions.jsonl", "report.html"}
+PAGE = "verify.html"  # like this program; a reader needs it from elsewhere
 FIXED = UNREAD | {"checkpoint", "entries.index.txt", "entries.jsonl", "entries.proof.txt", "log.vkey", "private.jsonl", MANIFEST}
-LIMITS = {"calibrations": 64 * KIB, "model-cards": 256 * KIB, "recipes": 64 * KIB, "checkpoint": 128 * KIB, MANIFEST: MIB}
+LIMITS = {"calibrations": 64 * KIB, "model-cards": 256 * KIB, "recipes": 64 * KIB, "checkpoint": 128 * KIB, MANIFEST: MIB, PAGE: MIB}
 
 
 def unpack(raw):
@@ -567,7 +568,7 @@ def unpack(raw):
         name_bytes = raw[row + CENTRAL.size :][:name_length] if name_length < 128 else b"?"
         name, start, is_stored = name_bytes.decode("ascii"), at, name_bytes == MANIFEST.encode()
         in_folder = re.fullmatch(r"((calibrations|recipes)/[0-9a-f]{64}\.toml|model-cards/[0-9a-f]{64}\.md)", name)
-        need((in_folder or name in FIXED) and name not in digests, f"the ZIP holds what no export has: {name[:100]!r}")
+        need((in_folder or name in FIXED or name == PAGE) and name not in digests, f"the ZIP holds what no export has: {name[:100]!r}")
         need(size <= LIMITS.get(name.partition("/")[0], 2 * GIB), f"{name} is too long")
         flags, method, sizes = (0x800, 0, (crc, packed, size)) if is_stored else (0x808, 8, (0, 0, 0))
         head = CENTRAL.pack(b"PK\1\2", 20, 20, flags, method, 0, 33, crc, packed, size, name_length, 0, 0, 0, 0, 0, at)
@@ -586,7 +587,7 @@ def unpack(raw):
         need(len(data) == size and zlib.crc32(data) == crc, f"{name} does not unpack to its size and CRC")
         need(unpacked <= 6 * GIB, "the export unpacks to more than 6 GiB")
         digests[name] = sha256(data).hex()
-        if name not in UNREAD:
+        if name not in UNREAD and name != PAGE:
             files[name] = data
     need(at == central and row == len(raw) - END.size, "the ZIP has bytes that belong to no file")
     need(FIXED <= digests.keys() and list(digests) == sorted(digests.keys() - {MANIFEST}) + [MANIFEST],

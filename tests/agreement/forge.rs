@@ -166,6 +166,10 @@ impl Plant {
             named("private.jsonl", lines(private.collect())),
             named("report.html", b"<p>report".to_vec()),
         ];
+        // Exports of earlier renderings have no page.
+        if self.log.len() % 2 == 0 {
+            files.push(named("verify.html", b"<p>page".to_vec()));
+        }
         files.extend(self.texts.iter().cloned());
         files.sort();
         files

@@ -5,8 +5,9 @@ import { Refused, concat, encode, equal, hex, need } from "./forms.js";
 const [KIB, MIB, GIB] = [2 ** 10, 2 ** 20, 2 ** 30];
 export const MANIFEST = "manifest.dsse.json";
 const UNREAD = new Set(["README.txt", "decisions.csv", "decisions.de.csv", "decisions.jsonl", "report.html"]);
+const PAGE = "verify.html"; // this page, as it came along; whoever wants to be sure takes it from elsewhere
 const FIXED = new Set([...UNREAD, "checkpoint", "entries.index.txt", "entries.jsonl", "entries.proof.txt", "log.vkey", "private.jsonl", MANIFEST]);
-const LIMITS = { calibrations: 64 * KIB, "model-cards": 256 * KIB, recipes: 64 * KIB, checkpoint: 128 * KIB, [MANIFEST]: MIB };
+const LIMITS = { calibrations: 64 * KIB, "model-cards": 256 * KIB, recipes: 64 * KIB, checkpoint: 128 * KIB, [MANIFEST]: MIB, [PAGE]: MIB };
 const FOLDERS = /^((calibrations|recipes)\/[0-9a-f]{64}\.toml|model-cards\/[0-9a-f]{64}\.md)$/;
 
 const u16 = (...values) => new Uint8Array(values.flatMap((value) => [value & 255, value >>> 8]));
@@ -80,7 +81,7 @@ export async function unpack(raw) {
     const [crc, packed, size, nameLength] = [view.getUint32(row + 16, true), view.getUint32(row + 20, true), view.getUint32(row + 24, true), view.getUint16(row + 28, true)];
     const nameBytes = raw.subarray(row + 46, row + 46 + Math.min(nameLength, 128));
     const name = String.fromCharCode(...nameBytes);
-    const isKnown = nameLength < 128 && (FIXED.has(name) || FOLDERS.test(name)) && !members.some((other) => other.name === name);
+    const isKnown = nameLength < 128 && (FIXED.has(name) || name === PAGE || FOLDERS.test(name)) && !members.some((other) => other.name === name);
     need(isKnown, `the ZIP holds what no export has: ${name}`, `die ZIP-Datei enthält, was kein Export hat: ${name}`);
     need(size <= (LIMITS[name.split("/")[0]] ?? 2 * GIB), `${name} is too long`, `${name} ist zu lang`);
     const isStored = name === MANIFEST;
@@ -124,7 +125,7 @@ async function readAll(members, files, digests) {
     next = at + 1 < members.length ? content(members[at + 1]) : undefined;
     sums.push(digest(bytes));
     need(bytes.length === size && crc32(bytes) === crc, `${name} does not unpack to its size and CRC`, `${name} lässt sich nicht auf Größe und CRC auspacken`);
-    if (!UNREAD.has(name)) files.set(name, bytes);
+    if (!UNREAD.has(name) && name !== PAGE) files.set(name, bytes);
   }
   for (const [at, sum] of (await Promise.all(sums)).entries()) digests.set(members[at].name, sum);
 }

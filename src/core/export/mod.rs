@@ -72,8 +72,12 @@ pub const MODEL_CARDS: &str = "model-cards/";
 pub const PRIVATE: &str = "private.jsonl";
 pub const RECIPES: &str = "recipes/";
 pub const REPORT: &str = "report.html";
+/// Exports before rendering 3 have none.
+pub const PAGE: &str = "verify.html";
 pub const MANIFEST: &str = "manifest.dsse.json";
 
+/// Longest page in an export.
+pub const PAGE_BYTES_MAX: u64 = 1 << 20;
 /// A page that checks exports and passports in a browser. `clients/verify-html` builds it from `docs/spec`, not from this.
 pub const VERIFY_PAGE: &str = include_str!("verify.html");
 

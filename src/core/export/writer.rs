@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     CALIBRATIONS, CHECKPOINT, DECISIONS_CSV, DECISIONS_DE_CSV, DECISIONS_JSONL, ENTRIES, ENTRIES_INDEX, ENTRIES_MAX,
-    ENTRIES_PROOF, LOG_VKEY, MANIFEST, MODEL_CARD_BYTES_MAX, MODEL_CARDS, PERIODS_MAX, PRIVATE, README, README_TEXT,
-    RECIPE_BYTES_MAX, RECIPES, REPORT, SOFTWARE,
+    ENTRIES_PROOF, LOG_VKEY, MANIFEST, MODEL_CARD_BYTES_MAX, MODEL_CARDS, PAGE, PERIODS_MAX, PRIVATE, README,
+    README_TEXT, RECIPE_BYTES_MAX, RECIPES, REPORT, SOFTWARE, VERIFY_PAGE,
     keys::VerifierKey,
     manifest::{
         self, Absent, CheckpointFacts, Counts, FORMAT, Predicate, Selection, Statement, Subject, SubjectDigest,
@@ -208,6 +208,7 @@ pub fn write<W: Write>(
     files.add(PRIVATE, |out| gathered.private(out))?;
     files.texts(RECIPES, "toml", &texts.recipes)?;
     files.text(REPORT, report.as_bytes())?;
+    files.text(PAGE, VERIFY_PAGE.as_bytes())?;
 
     let predicate = Predicate {
         absent: texts.absent,

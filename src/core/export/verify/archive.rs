@@ -14,7 +14,8 @@ use crate::{
         export::{
             CALIBRATIONS, CHECKPOINT, DECISIONS_CSV, DECISIONS_DE_CSV, DECISIONS_JSONL, ENTRIES, ENTRIES_INDEX,
             ENTRIES_MAX, ENTRIES_PROOF, LOG_VKEY, MANIFEST, MANIFEST_BYTES_MAX, MODEL_CARD_BYTES_MAX, MODEL_CARDS,
-            PERIODS_MAX, PRIVATE, README, README_TEXT, RECIPE_BYTES_MAX, RECIPES, REPORT, SOFTWARE,
+            PAGE, PAGE_BYTES_MAX, PERIODS_MAX, PRIVATE, README, README_TEXT, RECIPE_BYTES_MAX, RECIPES, REPORT,
+            SOFTWARE,
             balance::Balances,
             consistency,
             keys::{Keys, Signed},
@@ -149,9 +150,12 @@ fn check_names(archive: &Archive<'_>) -> Result<(), Problem> {
         let in_folder = digest_of_name(name, CALIBRATIONS, ".toml")
             .or_else(|| digest_of_name(name, MODEL_CARDS, ".md"))
             .or_else(|| digest_of_name(name, RECIPES, ".toml"));
-        if in_folder.is_none() && !FIXED.contains(name) && *name != MANIFEST {
+        if in_folder.is_none() && !FIXED.contains(name) && ![PAGE, MANIFEST].contains(name) {
             return Err(Problem::ExtraFile { name: (*name).into() });
         }
+    }
+    if archive.size(PAGE).is_some_and(|size| size > PAGE_BYTES_MAX) {
+        return Err(Problem::TooLarge { what: PAGE, max: PAGE_BYTES_MAX });
     }
     if let Some(name) = names.iter().find(|name| archive.is_stored(name) != (**name == MANIFEST)) {
         return Err(Problem::Layout(format!("{name}: only the manifest is not compressed")));
