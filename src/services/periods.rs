@@ -123,6 +123,10 @@ impl PeriodService {
             return Err(CloseError::UnknownSource(request.source));
         }
         let _one_at_a_time = self.closing.lock().unwrap_or_else(PoisonError::into_inner);
+        // A log that takes nothing now would lose the gaps it is handed.
+        if let Some(refusal) = self.writer.refusal() {
+            return Err(refusal.into());
+        }
         // What was refused or skipped up to now must be in the log before the log is counted.
         self.inspect.write_gaps(&request.source, request.last);
         self.writer.checkpoint_now()?;

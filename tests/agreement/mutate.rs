@@ -1030,13 +1030,20 @@ pub fn log_case(dice: &mut Dice) -> (String, Vec<(String, Vec<u8>)>) {
         .collect();
     plant.log.splice(0..0, more);
     close_periods(dice, &mut plant);
-    let way = dice.below(12);
+    let way = dice.below(17);
     if way == 0 {
         let at = dice.below(plant.log.len());
         bend_entry(dice, &mut plant.log[at]);
     }
     if way == 1 {
         plant.log.clear();
+    }
+    let closes: Vec<usize> = (0..plant.log.len()).filter(|at| plant.log[*at].value["kind"] == "period_close").collect();
+    let bends_close = (10..15).contains(&way) && !closes.is_empty();
+    if bends_close {
+        let listed = &mut plant.log[*dice.pick(&closes)];
+        bend_close(dice, &mut listed.value);
+        listed.body = listed.value.to_string().into_bytes();
     }
     let mut note = if way == 2 { bend_note(dice, &plant) } else { plant.note() };
     let mut files = plant.log_files(&note);
@@ -1084,6 +1091,7 @@ pub fn log_case(dice: &mut Dice) -> (String, Vec<(String, Vec<u8>)>) {
             files[other].0 = path;
             "two files swapped"
         }
+        _ if bends_close => "a close, signed",
         _ => "nothing",
     };
     (what.into(), files)

@@ -169,17 +169,19 @@ fn a_line_pc_closes_the_period_of_its_run() {
     let service = plant.serve();
     let server = format!("http://{}", service.address);
     let run = |more: &[&str]| {
-        let fixed = ["camera", "simulate", "--parts", "5", "--server", &server, "--state", "line.jsonl", "--quiet"];
+        let fixed = ["camera", "simulate", "--server", &server, "--state", "line.jsonl", "--quiet"];
         let output = plant.run(&[&fixed[..], more].concat());
         assert_eq!(output.status.code(), Some(0), "{}", text(&output));
         text(&output)
     };
-    let said = run(&["--close-period=early"]);
+    let said = run(&["--parts", "5", "--close-period=early"]);
     assert!(said.contains("period early of line-1 / station-1 / cam-1: 5 frames, counters 1 to 5"), "{said}");
-    let said = run(&["--first", "5", "--close-period"]);
+    let said = run(&["--parts", "5", "--first", "5", "--close-period"]);
     assert!(said.contains("5 frames, counters 6 to 10") && said.contains("all is accounted for"), "{said}");
+    let said = run(&["--first", "10", "--parts", "8", "--rate", "2", "--close-period=hour", "--close-every-s", "1"]);
+    assert!(said.matches("period hour").count() >= 2, "{said}");
     assert_eq!(service.stop().code, Some(0));
     let (code, said) = verified(&plant);
     assert_eq!(code, Some(0), "{said}");
-    assert!(said.contains("the line closed 2 periods of 10 frames"), "{said}");
+    assert!(said.contains("periods of 18 frames: 18 decided"), "{said}");
 }

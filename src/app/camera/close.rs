@@ -1,6 +1,12 @@
 //! `lineproof close-period`: the line says what it made, and hears what the log holds of it.
 
-use std::{io::Write as _, process::ExitCode, time::Duration};
+use std::{
+    collections::BTreeSet,
+    io::Write as _,
+    process::ExitCode,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use clap::Args;
@@ -11,10 +17,12 @@ use tonic_types::StatusExt as _;
 
 use super::{
     ConnectArgs, client,
+    source::SharedLedger,
     wire::{self, Client},
 };
 use crate::{
     app::cli::{now, usage},
+    core::lineage::ranges::Ranges,
     edge::convert,
     types::{FrameId, Instant as Time},
 };
@@ -102,63 +110,131 @@ pub fn run(args: &ClosePeriodArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::from(u8::from(!closed.complete)))
 }
 
-/// What a run of the line PC has sent, for the close at its end.
-#[derive(Clone, Copy, Debug, Default)]
+/// What a run of the line PC has sent, for the closes at its end and in between.
+#[derive(Clone, Debug, Default)]
 pub(super) struct Sent {
-    /// Lowest and highest counter of frames that were answered in this run.
-    answered: Option<(u64, u64)>,
+    /// Counters of the frames that were answered in this run.
+    answered: Ranges,
     /// The same without frames that the service knew before this run.
-    fresh: Option<(u64, u64)>,
+    fresh: Ranges,
+    /// Counters of frames that wait for their answer, of earlier runs too.
+    waiting: BTreeSet<u64>,
+    /// A period closed in between lacks something.
+    is_incomplete: bool,
 }
 
 impl Sent {
+    /// `open`: the counters of an earlier run that have no verdict.
+    pub(super) fn new(open: Vec<u64>) -> Self {
+        Self { waiting: open.into_iter().collect(), ..Self::default() }
+    }
+
+    pub(super) fn taken(&mut self, counter: u64) {
+        self.waiting.insert(counter);
+    }
+
     pub(super) fn answered(&mut self, counter: u64, was_known: bool) {
-        let wider = |range: Option<(u64, u64)>| {
-            Some(range.map_or((counter, counter), |(first, last)| (first.min(counter), last.max(counter))))
-        };
-        self.answered = wider(self.answered);
+        self.answered.add(counter, counter);
+        self.waiting.remove(&counter);
         if !was_known {
-            self.fresh = wider(self.fresh);
+            self.fresh.add(counter, counter);
         }
+    }
+
+    /// The last answered counter before the first one that waits for its answer.
+    fn settled(&self) -> Option<u64> {
+        let before = match self.waiting.first() {
+            None => u64::MAX,
+            Some(waiting) => waiting.checked_sub(1)?,
+        };
+        self.answered.within(0, before).iter().next_back().map(|(_, last)| last)
+    }
+
+    pub(super) fn is_incomplete(&self) -> bool {
+        self.is_incomplete
     }
 }
 
-/// Closes the period of a run. A line PC that remembers its counters goes on where the last period ended; one that does
-/// not has counted from anew. Returns whether all is accounted for.
-pub(super) async fn after_run(
-    connect: &ConnectArgs,
-    period: &str,
-    sent: Sent,
-    remembered_first: Option<u64>,
-) -> anyhow::Result<bool> {
-    let range = if remembered_first.is_some() { sent.answered } else { sent.fresh };
-    let Some((first, last)) = range else {
-        eprintln!("no period closed: no frame of this run is new to the service");
-        return Ok(true);
-    };
-    let period = if period.is_empty() { name_of_now()? } else { period.parse()? };
-    let client = Client::new(client::endpoint(&connect.server, connect.tls()?.as_ref())?.connect_lazy());
-    let mut request = empty(connect, period, last);
-    let closed = match remembered_first {
-        None => {
-            (request.first_counter, request.counter_restarted) = (Some(first), true);
-            send(client, &request).await
+/// How a line PC closes its periods.
+pub(super) struct Closer<'a> {
+    pub connect: &'a ConnectArgs,
+    /// Empty: the time.
+    pub name: &'a str,
+    /// A line PC that remembers its counters goes on where the last period ended; one that does not has counted from anew.
+    pub remembers: bool,
+}
+
+impl Closer<'_> {
+    /// Closes the period at the end of a run. Returns whether all is accounted for.
+    pub(super) async fn after_run(&self, sent: &Sent, first_remembered: Option<u64>) -> anyhow::Result<bool> {
+        let ranges = if self.remembers { &sent.answered } else { &sent.fresh };
+        let (first, last) = (ranges.iter().next(), ranges.iter().next_back());
+        let Some(((first, _), (_, last))) = first.zip(last) else {
+            eprintln!("no period closed: no frame of this run is new to the service");
+            return Ok(true);
+        };
+        let name = if self.name.is_empty() { name_of_now()? } else { self.name.parse()? };
+        if self.remembers {
+            return self.go_on(name, last, first_remembered.unwrap_or(first)).await;
         }
-        Some(remembered) => match send(client.clone(), &request).await {
+        let mut request = empty(self.connect, name, last);
+        (request.first_counter, request.counter_restarted) = (Some(first), true);
+        self.announce(&request).await.map_err(said).context("closing the period")
+    }
+
+    /// Closes a period every so often, as far as all frames are answered, until it is dropped. What fails is said, and
+    /// the next close makes up for it.
+    pub(super) async fn every(&self, pause: Duration, sent: &Mutex<Sent>, ledger: &SharedLedger) {
+        let mut closed = None;
+        loop {
+            sleep(pause).await;
+            let settled = sent.lock().unwrap_or_else(PoisonError::into_inner).settled();
+            let (Some(last), Some(first)) = (settled, ledger.remembered_first()) else { continue };
+            if settled == closed {
+                continue;
+            }
+            let name = name_of_now().and_then(|now| {
+                Ok(if self.name.is_empty() { now } else { FrameId::new(format!("{}-{now}", self.name))? })
+            });
+            let done = match name {
+                Ok(name) => self.go_on(name, last, first).await,
+                Err(error) => Err(error),
+            };
+            match done {
+                Ok(is_complete) => {
+                    closed = settled;
+                    sent.lock().unwrap_or_else(PoisonError::into_inner).is_incomplete |= !is_complete;
+                }
+                Err(error) => eprintln!("the period up to frame {last} is not closed: {error:#}; trying again later"),
+            }
+        }
+    }
+
+    /// Closes from where the last period ended, or from the first frame there ever was.
+    async fn go_on(&self, name: FrameId, last: u64, first_ever: u64) -> anyhow::Result<bool> {
+        let mut request = empty(self.connect, name, last);
+        let closed = match self.announce(&request).await {
             Err(status) if reason(&status).as_deref() == Some("no_previous_period") => {
-                request.first_counter = Some(remembered);
-                send(client, &request).await
+                request.first_counter = Some(first_ever);
+                self.announce(&request).await
             }
             Err(status) if reason(&status).as_deref() == Some("nothing_new") => {
                 eprintln!("no period closed: {}", status.message());
-                return Ok(true);
+                Ok(true)
             }
             closed => closed,
-        },
-    };
-    let closed = closed.map_err(said).context("closing the period")?;
-    eprint!("{}", words(&request, &closed));
-    Ok(closed.complete)
+        };
+        closed.map_err(said).context("closing the period")
+    }
+
+    async fn announce(&self, request: &wire::Close) -> Result<bool, Status> {
+        let tls = self.connect.tls().map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let endpoint = client::endpoint(&self.connect.server, tls.as_ref());
+        let endpoint = endpoint.map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let closed = send(Client::new(endpoint.connect_lazy()), request).await?;
+        eprint!("{}", words(request, &closed));
+        Ok(closed.complete)
+    }
 }
 
 /// A name that no other period of the camera has, unless two are closed within a second.
@@ -243,4 +319,25 @@ fn facts(request: &wire::Close, closed: &wire::Closed) -> serde_json::Value {
         "missing_frames": closed.missing, "period": request.period, "since": closed.since,
         "station": request.station,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_period_in_between_ends_before_the_first_frame_that_waits() {
+        let mut sent = Sent::new(vec![4]);
+        assert_eq!(sent.settled(), None);
+        for counter in [5, 6, 7] {
+            sent.taken(counter);
+        }
+        sent.answered(5, false);
+        sent.answered(7, false);
+        assert_eq!(sent.settled(), None, "frame 4 of an earlier run waits");
+        sent.answered(4, true);
+        assert_eq!(sent.settled(), Some(5));
+        sent.answered(6, false);
+        assert_eq!(sent.settled(), Some(7));
+    }
 }

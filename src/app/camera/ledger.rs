@@ -116,6 +116,12 @@ impl Ledger {
         Ok(ledger)
     }
 
+    /// The counters of frames that may have been sent and have no verdict.
+    #[must_use]
+    pub fn open_counters(&self) -> Vec<u64> {
+        self.known.values().filter(|known| !known.is_decided).map(|known| known.assigned.counter).collect()
+    }
+
     /// The lowest counter it remembers, where it remembers over restarts.
     #[must_use]
     pub fn remembered_first(&self) -> Option<u64> {

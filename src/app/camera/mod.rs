@@ -15,9 +15,14 @@ mod write;
 #[cfg(test)]
 mod tests;
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use clap::{Args, Subcommand, ValueEnum};
+use tokio_stream::StreamExt as _;
 use tokio_util::sync::CancellationToken;
 
 use self::{
@@ -201,6 +206,9 @@ struct LineArgs {
     /// Without a name, the period is called by the time. With --state it goes on where the last period ended.
     #[arg(long, value_name = "NAME", num_args = 0..=1, require_equals = true, default_missing_value = "")]
     close_period: Option<String>,
+    /// Do that every so many seconds, too, as far as all frames are answered: for a line that never ends.
+    #[arg(long, value_name = "S", requires = "close_period", requires = "state", value_parser = clap::value_parser!(u64).range(1..))]
+    close_every_s: Option<u64>,
     /// JSON lines instead of text.
     #[arg(long)]
     json: bool,
@@ -277,33 +285,54 @@ async fn stream(args: &CameraArgs) -> anyhow::Result<u8> {
     tokio::spawn(stop_on_signal(stop.clone()));
 
     let mut show = Show::new(line.style(), total);
-    let (mut failed, mut sent) = (None, close::Sent::default());
-    let summary = client
-        .run(frames, stop.clone(), |event| {
-            if let Err(error) = remember(&ledger, &event) {
-                // Without its memory this line PC could double a part after a restart.
-                failed.get_or_insert(error);
-                stop.cancel();
-            }
-            if let LineEvent::Answered(answered) = &event {
-                let was_known = answered.attempts == 1 && answered.outcome.as_ref().is_ok_and(|it| it.is_duplicate);
-                sent.answered(answered.frame.frame_counter, was_known);
-            }
-            show.event(&event);
-        })
-        .await;
+    let (mut failed, sent) = (None, Mutex::new(close::Sent::new(ledger.open_counters())));
+    let closer = line.close_period.as_ref().map(|name| close::Closer {
+        connect: &line.connect,
+        name,
+        remembers: line.state.is_some(),
+    });
+    let closing = async {
+        match (&closer, line.close_every_s) {
+            (Some(closer), Some(seconds)) => closer.every(Duration::from_secs(seconds), &sent, &ledger).await,
+            _ => std::future::pending().await,
+        }
+    };
+    let frames = frames.map(|frame| {
+        if let Ok(frame) = &frame {
+            sent.lock().unwrap_or_else(PoisonError::into_inner).taken(frame.frame_counter);
+        }
+        frame
+    });
+    let running = client.run(frames, stop.clone(), |event| {
+        if let Err(error) = remember(&ledger, &event) {
+            // Without its memory this line PC could double a part after a restart.
+            failed.get_or_insert(error);
+            stop.cancel();
+        }
+        if let LineEvent::Answered(answered) = &event {
+            let was_known = answered.attempts == 1 && answered.outcome.as_ref().is_ok_and(|it| it.is_duplicate);
+            let mut sent = sent.lock().unwrap_or_else(PoisonError::into_inner);
+            sent.answered(answered.frame.frame_counter, was_known);
+        }
+        show.event(&event);
+    });
+    let summary = tokio::select! {
+        summary = running => summary,
+        () = closing => unreachable!("closing goes on until the run ends"),
+    };
     ledger.sync()?;
     show.summary(&summary);
     if let Some(error) = failed {
         return Err(error.into());
     }
-    let Some(period) = &line.close_period else { return Ok(summary.exit_code()) };
+    let Some(closer) = closer else { return Ok(summary.exit_code()) };
     if summary.unanswered > 0 {
         eprintln!("no period closed: {} frames wait for their answer; send them first", summary.unanswered);
         return Ok(summary.exit_code());
     }
-    let is_complete = close::after_run(&line.connect, period, sent, ledger.remembered_first()).await?;
-    Ok(summary.exit_code().max(u8::from(!is_complete)))
+    let sent = sent.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let is_complete = closer.after_run(&sent, ledger.remembered_first()).await?;
+    Ok(summary.exit_code().max(u8::from(!is_complete || sent.is_incomplete())))
 }
 
 fn source(args: &CameraArgs, ledger: SharedLedger, stop: CancellationToken) -> anyhow::Result<(Frames, Option<u64>)> {

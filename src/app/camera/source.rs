@@ -239,6 +239,12 @@ impl SharedLedger {
         self.with(|ledger| ledger.assign(name, frame_id))
     }
 
+    /// As [`Ledger::open_counters`].
+    #[must_use]
+    pub fn open_counters(&self) -> Vec<u64> {
+        self.with(|ledger| ledger.open_counters())
+    }
+
     /// As [`Ledger::remembered_first`].
     #[must_use]
     pub fn remembered_first(&self) -> Option<u64> {

@@ -172,7 +172,7 @@ fn every_lie_about_the_entries_is_found() {
         (|close| close.missing = vec![range(12, 12)], PeriodFault::Counts),
         (|close| close.missing_frames = 0, PeriodFault::Sum),
         (|close| close.since = 1, PeriodFault::Window),
-        (|close| close.end = close.end + 2, PeriodFault::Window),
+        (|close| close.end += 2, PeriodFault::Window),
         (|close| close.previous = None, PeriodFault::Chain),
         (|close| (close.announced.first, close.decided) = (12, 8), PeriodFault::Chain),
         (|close| close.announced.parts = Some(u64::MAX), PeriodFault::Parts),
