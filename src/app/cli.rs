@@ -46,6 +46,11 @@ enum ServerCommand {
     Passport(super::evidence::PassportArgs),
     /// Write the evidence of many parts as one ZIP with a report
     Export(super::evidence::ExportArgs),
+    /// Destroy a serial number, lot or person's name wherever it is filed; every proof stays valid
+    Erase(super::erase::EraseArgs),
+    /// Legal holds: what must not be destroyed
+    #[command(subcommand)]
+    Hold(super::hold::HoldCommand),
     /// Derive everything in a data directory again and compare
     Fsck(super::fsck::FsckArgs),
     /// Build the search index anew from the log
@@ -106,7 +111,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
 
 #[cfg(feature = "server")]
 fn run_server_command(command: ServerCommand) -> anyhow::Result<ExitCode> {
-    use super::{camera, demo, evidence, fsck, init, logging, search, server, witness};
+    use super::{camera, demo, erase, evidence, fsck, hold, init, logging, search, server, witness};
 
     match command {
         ServerCommand::Demo(args) => demo::run(&args),
@@ -131,6 +136,8 @@ fn run_server_command(command: ServerCommand) -> anyhow::Result<ExitCode> {
         ServerCommand::Show(args) => evidence::show(&args),
         ServerCommand::Passport(args) => evidence::passport(&args),
         ServerCommand::Export(args) => evidence::export(&args),
+        ServerCommand::Erase(args) => erase::erase(&args),
+        ServerCommand::Hold(command) => hold::run(&command),
         ServerCommand::Fsck(args) => Ok(fsck::run(&args)),
         ServerCommand::Reindex(args) => search::reindex(&args),
         ServerCommand::Witness(command) => witness::run(&command),

@@ -13,11 +13,15 @@ pub mod config;
 #[cfg(feature = "server")]
 pub mod demo;
 #[cfg(feature = "server")]
+pub mod erase;
+#[cfg(feature = "server")]
 pub mod evidence;
 #[cfg(feature = "server")]
 pub mod fsck;
 #[cfg(feature = "server")]
 pub mod history;
+#[cfg(feature = "server")]
+pub mod hold;
 #[cfg(feature = "server")]
 pub mod init;
 #[cfg(feature = "server")]

@@ -8,7 +8,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::ExitCode,
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -46,6 +46,7 @@ use crate::{
         history::HistoryEdge,
         inspection::{InspectionEdge, InspectionLimits},
         pb,
+        retention::RetentionEdge,
     },
     ports::{
         archive::ImageArchive,
@@ -63,6 +64,7 @@ use crate::{
             record::{self, ArchiveRule},
         },
         recipes::RecipeBook,
+        retention::RetentionService,
         witness::{Witnessed, collect::Collector},
     },
     types::EntryIndex,
@@ -81,6 +83,7 @@ const HEADER_BYTES_MAX: u32 = 16 << 10;
 
 type HistoryServer = pb::history_service_server::HistoryServiceServer<HistoryEdge>;
 type AuditServer = pb::audit_service_server::AuditServiceServer<AuditEdge>;
+type RetentionServer = pb::retention_service_server::RetentionServiceServer<RetentionEdge>;
 
 /// Everything below the edge, running.
 pub struct Server {
@@ -89,6 +92,7 @@ pub struct Server {
     inspect: Option<Inspect>,
     history: Arc<HistoryService>,
     audit: Arc<AuditService>,
+    retention: Arc<RetentionService>,
     /// Gathers cosignatures, where the plant has witnesses that are reached over the network.
     collector: Option<Collector>,
     log: LogHandle,
@@ -153,6 +157,26 @@ impl Server {
         }
         let clock: Arc<dyn Clock> = clock;
 
+        let history = Arc::new(HistoryService::new(reader.clone(), index.clone()));
+        let retention = Arc::new(RetentionService {
+            reader: reader.clone(),
+            writer: writer.clone(),
+            eraser: Arc::new(log.clone()),
+            index: index.clone(),
+            clock: clock.clone(),
+            book: history.book(),
+            turn: Mutex::default(),
+        });
+        if recovery.read_only.is_none()
+            && let Err(error) = retention.go_on()
+        {
+            // A full disk is no reason not to start; the next start, or the next erasure, goes on.
+            tracing::error!(%error, "an erasure that was interrupted is still not finished");
+            if role == Role::Office {
+                eprintln!("lineproof: an erasure that was interrupted is still not finished: {error}");
+            }
+        }
+
         let texts = TextStore::new(data_dir.join("texts"));
         let inspect = match role {
             Role::Office => None,
@@ -173,7 +197,6 @@ impl Server {
                 Some(Inspect::start(inspect_config(&config), ports, book, counters))
             }
         };
-        let history = Arc::new(HistoryService::new(reader.clone(), index.clone()));
         let log_key = VerifierKey::parse(&keys.verifier_key()).expect("the log's own key line is well-formed");
         let kept = plant::kept(&config, data_dir, log_key.clone())?;
         let witnessed = kept.map(|kept| Witnessed::new(Arc::new(kept)));
@@ -181,10 +204,11 @@ impl Server {
             (Some(witnessed), Role::Inspect) => plant::collector(&config, log_key, reader.clone(), witnessed.clone())?,
             _ => None,
         };
-        let audit = AuditService { reader, writer, index, texts: Arc::new(texts), signer, clock, witnessed };
+        let (texts, book) = (Arc::new(texts), history.book());
+        let audit = AuditService { reader, writer, index, texts, signer, clock, book, witnessed };
         let audit = Arc::new(audit);
         let (data_dir, indexer) = (data_dir.to_owned(), indexer.spawn());
-        Ok(Self { config, data_dir, inspect, history, audit, collector, log, indexer, log_stopped })
+        Ok(Self { config, data_dir, inspect, history, audit, retention, collector, log, indexer, log_stopped })
     }
 
     /// The operator's socket, listening: made before anybody is told that the service is there.
@@ -211,7 +235,7 @@ impl Server {
         // Nagle would hold back the last packet of every large frame for 40 ms.
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
         let office = office.map(|listener| self.serve_office(listener, stopper.clone()));
-        self.run(incoming, tls, office, stopper).await
+        self.run(incoming, tls, office, None, stopper).await
     }
 
     /// Serves connections that are made in this process.
@@ -225,13 +249,15 @@ impl Server {
     ) -> anyhow::Result<()> {
         let incoming = tokio_stream::once(Ok::<_, std::io::Error>(connection));
         let incoming = tokio_stream::StreamExt::chain(incoming, tokio_stream::pending());
-        self.run(incoming, None, None, stopper).await
+        let retention = self.retention_server();
+        self.run(incoming, None, None, Some(retention), stopper).await
     }
 
     /// Serves the operator's socket on a task of its own.
     fn serve_office(&self, listener: UnixListener, stopper: CancellationToken) -> JoinHandle<()> {
         let (history, audit) = self.office();
         let router = tonic::transport::Server::builder().add_service(history).add_service(audit);
+        let router = router.add_service(self.retention_server());
         let incoming = UnixListenerStream::new(listener);
         tokio::spawn(async move {
             if let Err(error) = router.serve_with_incoming_shutdown(incoming, stopper.cancelled_owned()).await {
@@ -250,11 +276,18 @@ impl Server {
         )
     }
 
+    /// For those who may use the data directory itself, never for the network.
+    fn retention_server(&self) -> RetentionServer {
+        RetentionServer::new(RetentionEdge::new(self.retention.clone()))
+            .max_decoding_message_size(SMALL_REQUEST_BYTES_MAX)
+    }
+
     async fn run<C, E>(
         mut self,
         incoming: impl tokio_stream::Stream<Item = Result<C, E>>,
         tls: Option<ServerTlsConfig>,
         office: Option<JoinHandle<()>>,
+        retention: Option<RetentionServer>,
         stopper: CancellationToken,
     ) -> anyhow::Result<()>
     where
@@ -301,6 +334,7 @@ impl Server {
             .add_service(reflection)
             .add_service(history)
             .add_service(audit)
+            .add_optional_service(retention)
             .add_optional_service(inspection);
         let stop = {
             let (stopper, log_stopped) = (stopper.clone(), self.log_stopped.clone());

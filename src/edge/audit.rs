@@ -121,7 +121,11 @@ impl Api for AuditEdge {
         };
         let passports = passports
             .into_iter()
-            .map(|passport| pb::Passport { entry_index: passport.index.0, text: passport.text })
+            .map(|passport| pb::Passport {
+                entry_index: passport.index.0,
+                erased: convert::erased(&passport.erased),
+                text: passport.text,
+            })
             .collect();
         Ok(Response::new(pb::GetPassportResponse { passports }))
     }
@@ -212,7 +216,7 @@ fn selection(filter: Option<pb::DecisionFilter>) -> Result<Selection, Status> {
 /// One table from audit errors to gRPC codes.
 fn status(error: &AuditError) -> Status {
     let code = match error {
-        AuditError::NoPart(_) | AuditError::Export(ExportError::Nothing) => Code::NotFound,
+        AuditError::NoPart { .. } | AuditError::Export(ExportError::Nothing) => Code::NotFound,
         AuditError::Export(ExportError::TooMany { .. }) => Code::OutOfRange,
         AuditError::NotYet { .. } | AuditError::Note(_) => Code::Unavailable,
         AuditError::Read(error) => read_code(error),

@@ -13,12 +13,18 @@ use crate::{
     core::{
         decide::DefectArea,
         frame::RawLayout,
-        lineage::entry::{COUNTER_MAX, Decision, LabelRecord},
+        lineage::{
+            entry::{COUNTER_MAX, Decision, LabelRecord},
+            private::PrivateField,
+        },
     },
     ports::index::{Filter, RecipeFilter},
-    services::inspect::{
-        gaps::Source,
-        request::{Answer, FrameRequest, Refusal, Timings},
+    services::{
+        inspect::{
+            gaps::Source,
+            request::{Answer, FrameRequest, Refusal, Timings},
+        },
+        retention::Noted,
     },
     types::{self, Blake3Digest, PixelFormat, Verdict},
 };
@@ -97,6 +103,18 @@ pub fn instant(name: &str, time: prost_types::Timestamp) -> Result<types::Instan
         .and_then(|nanos| nanos.checked_add(i64::from(time.nanos)))
         .ok_or_else(|| bad_field(name, "is outside the years 1970 to 2262"))?;
     types::Instant::from_unix_nanos(nanos).map_err(|error| bad_field(name, error))
+}
+
+/// The private values of an entry that were destroyed.
+#[must_use]
+pub fn erased(erased: &[(PrivateField, Noted)]) -> Vec<pb::ErasedValue> {
+    let message = |(field, (index, entry)): &(PrivateField, Noted)| pb::ErasedValue {
+        field: field.name().to_owned(),
+        entry_index: index.0,
+        erased_at: Some(timestamp(entry.time)),
+        rule: entry.rule.clone(),
+    };
+    erased.iter().map(message).collect()
 }
 
 #[must_use]

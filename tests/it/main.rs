@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod disk;
+mod erase;
 mod evidence;
 mod faults;
 mod harness;

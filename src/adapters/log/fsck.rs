@@ -11,7 +11,12 @@ use crate::{
         checkpoint::{CHECKPOINT_BYTES_MAX, Checkpoint, VerifierKey},
         entry::Entry,
         passport::verify_openings,
-        tiles::{BUNDLE_BYTES_MAX, RightEdge, TILE_WIDTH, Tile, TileKind, encode_hash_tile, parse_bundle},
+        private::{Opening, PrivateField},
+        ranges::IndexRanges,
+        tiles::{
+            BUNDLE_BYTES_MAX, HASH_TILE_BYTES, RightEdge, TILE_WIDTH, Tile, TileKind, encode_hash_tile, parse_bundle,
+            parse_hash_tile,
+        },
         tree::leaf_hash,
     },
     ports::{
@@ -51,11 +56,25 @@ pub struct FsckReport {
     /// Commitments whose values are no longer filed: erased, or never given to this host.
     pub unopened: u64,
     pub images: u64,
+    /// Private values that entries say are destroyed, and that are.
+    pub erased: u64,
+    /// An erasure was interrupted; the next start finishes it.
+    pub erasing: bool,
+    #[serde(skip)]
+    erasures: Vec<Erasure>,
     /// Bytes at the end of the write-ahead log that belong to no acknowledged entry; the next start cuts them.
     pub torn_bytes: u64,
     /// What does not fit, in plain words, at most a hundred.
     pub problems: Vec<String>,
     pub problem_count: u64,
+}
+
+/// What an entry says is destroyed.
+#[derive(Debug)]
+struct Erasure {
+    said_by: u64,
+    entries: IndexRanges,
+    fields: Vec<PrivateField>,
 }
 
 impl FsckReport {
@@ -75,6 +94,7 @@ impl FsckReport {
         self.private_values += other.private_values;
         self.unopened += other.unopened;
         self.images += other.images;
+        self.erasures.extend(other.erasures);
         self.problem_count += other.problem_count;
         let room = PROBLEMS_MAX - self.problems.len();
         self.problems.extend(other.problems.into_iter().take(room));
@@ -113,6 +133,11 @@ impl Fsck<'_> {
         // 4. What waits in the write-ahead log must lead on to the anchor.
         self.check_waiting(published, anchor.as_ref(), &records, edge, &mut report);
         let size = published + report.waiting;
+        // 5. What entries say is destroyed is not there any more.
+        report.erasing = self.config.erasing().exists();
+        if !report.erasing {
+            self.check_erasures(published, &records, &mut report);
+        }
         if let Some(indexed) = self.indexed_to.filter(|indexed| *indexed > size) {
             report.problem(format_args!(
                 "the index knows {indexed} entries, the log has {size}: it belongs to another log; `lineproof reindex` makes a new one"
@@ -236,6 +261,11 @@ impl Fsck<'_> {
             Ok(record) => record,
             Err(error) => return report.problem(format_args!("private record of entry {index}: {error}")),
         };
+        if let Entry::Retention(entry) = &entry
+            && let (Some(destroyed), Some(entries)) = (entry.destroyed, &entry.entries)
+        {
+            report.erasures.push(Erasure { said_by: index, entries: entries.clone(), fields: destroyed.fields() });
+        }
         if let Err(error) = verify_openings(&entry, &record.openings) {
             report.problem(format_args!("private record of entry {index}: {error}"));
         }
@@ -248,6 +278,45 @@ impl Fsck<'_> {
         {
             self.check_image(index, decision.image.encoded, &record, report);
         }
+    }
+
+    fn check_erasures(&self, published: u64, records: &HashMap<u64, wal::Record>, report: &mut FsckReport) {
+        for Erasure { said_by, entries, fields } in std::mem::take(&mut report.erasures) {
+            // An entry can only say it of entries before itself.
+            for index in entries.ranges().iter().flat_map(|(first, last)| *first..=(*last).min(said_by)) {
+                let there = self
+                    .openings(index, published, records)
+                    .map(|openings| openings.into_iter().filter(|opening| fields.contains(&opening.field)).count());
+                match there {
+                    Ok(0) => report.erased += 1,
+                    Ok(_) => report.problem(format_args!(
+                        "a private value of entry {index} is filed, though entry {said_by} says it was destroyed: an older copy was brought back; erase it again"
+                    )),
+                    Err(error) => report.problem(format_args!("private record of entry {index}: {error}")),
+                }
+            }
+        }
+    }
+
+    /// What is filed of one entry.
+    fn openings(
+        &self,
+        index: u64,
+        published: u64,
+        records: &HashMap<u64, wal::Record>,
+    ) -> Result<Vec<Opening>, String> {
+        if let Some(record) = records.get(&index) {
+            let opened = private::open(self.sealer, &leaf_hash(&record.entry), &record.sealed);
+            return opened.map(|record| record.openings);
+        }
+        let tile = Tile::in_log(TileKind::Hashes(0), index / TILE_WIDTH, published).ok_or("there is no such entry")?;
+        let path = self.config.log_dir().join(tile.path());
+        let bytes = files::read(&path, HASH_TILE_BYTES).map_err(|error| error.to_string())?.unwrap_or_default();
+        let hashes = parse_hash_tile(&bytes, tile.width).map_err(|error| error.to_string())?;
+        let leaf = hashes.get(usize::try_from(index % TILE_WIDTH).expect("an offset is below 256"));
+        let sealed = private::read(&self.config.private_dir(), index).map_err(|error| error.to_string())?;
+        let opened = private::open(self.sealer, leaf.ok_or("there is no such entry")?, &sealed);
+        opened.map(|record| record.openings)
     }
 
     fn check_image(

@@ -42,7 +42,7 @@ pub const REPORT_LIST_MAX: usize = 100;
 /// says so.
 macro_rules! rendering {
     () => {
-        ", rendering 2"
+        ", rendering 3"
     };
 }
 

@@ -4,6 +4,7 @@ pub mod checkpoint;
 pub mod entry;
 pub mod passport;
 pub mod private;
+pub mod ranges;
 #[cfg(test)]
 mod tests;
 pub mod tiles;
