@@ -51,6 +51,9 @@ enum ServerCommand {
     /// Legal holds: what must not be destroyed
     #[command(subcommand)]
     Hold(super::hold::HoldCommand),
+    /// Delete images and private values whose time is over, as lineproof.toml says
+    #[command(subcommand)]
+    Retention(super::retention::RetentionCommand),
     /// Derive everything in a data directory again and compare
     Fsck(super::fsck::FsckArgs),
     /// Build the search index anew from the log
@@ -111,7 +114,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
 
 #[cfg(feature = "server")]
 fn run_server_command(command: ServerCommand) -> anyhow::Result<ExitCode> {
-    use super::{camera, demo, erase, evidence, fsck, hold, init, logging, search, server, witness};
+    use super::{camera, demo, erase, evidence, fsck, hold, init, logging, retention, search, server, witness};
 
     match command {
         ServerCommand::Demo(args) => demo::run(&args),
@@ -138,6 +141,7 @@ fn run_server_command(command: ServerCommand) -> anyhow::Result<ExitCode> {
         ServerCommand::Export(args) => evidence::export(&args),
         ServerCommand::Erase(args) => erase::erase(&args),
         ServerCommand::Hold(command) => hold::run(&command),
+        ServerCommand::Retention(command) => retention::run(&command),
         ServerCommand::Fsck(args) => Ok(fsck::run(&args)),
         ServerCommand::Reindex(args) => search::reindex(&args),
         ServerCommand::Witness(command) => witness::run(&command),

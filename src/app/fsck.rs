@@ -123,6 +123,9 @@ fn words(report: &FsckReport, data_dir: &Path) -> String {
     if let Some(root) = report.root {
         lines.push(format!("the entries lead to the root {root}"));
     }
+    if report.deleted_images > 0 {
+        lines.push(format!("{} of them are gone, as entries say", report.deleted_images));
+    }
     if report.erased > 0 {
         lines.push(format!("{} private values are gone, as entries say", report.erased));
     }

@@ -226,7 +226,7 @@ impl ShownErased {
     #[must_use]
     pub fn words(&self) -> String {
         let day = self.time.get(..10).unwrap_or(&self.time);
-        format!("erased on {day}, entry {}: {}", self.entry_index, printable(&self.rule))
+        format!("erased on {day}, entry {}: {}", self.entry_index, without_controls(&self.rule))
     }
 }
 
@@ -381,9 +381,14 @@ fn write_columns<const N: usize>(
     rows.iter().try_for_each(|row| write_row(std::array::from_fn(|column| row[column].as_str()), false))
 }
 
-/// What a terminal shows and does not obey, at most [`CELL_CHARS_MAX`] characters.
+/// What a terminal shows and does not obey.
+fn without_controls(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+}
+
+/// The same, at most [`CELL_CHARS_MAX`] characters.
 fn printable(text: &str) -> String {
-    let mut cell: String = text.chars().map(|c| if c.is_control() { '?' } else { c }).take(CELL_CHARS_MAX).collect();
+    let mut cell: String = without_controls(text).chars().take(CELL_CHARS_MAX).collect();
     if text.chars().count() > CELL_CHARS_MAX {
         cell.pop();
         cell.push('…');

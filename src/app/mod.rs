@@ -29,6 +29,8 @@ pub mod logging;
 #[cfg(feature = "server")]
 pub mod reindex;
 #[cfg(feature = "server")]
+pub mod retention;
+#[cfg(feature = "server")]
 pub mod search;
 #[cfg(feature = "server")]
 pub mod server;

@@ -23,7 +23,7 @@ use tonic::transport::{Certificate, Identity, ServerTlsConfig, server::TcpIncomi
 
 use super::{
     config::{Config, Tls},
-    socket,
+    retention, socket,
     witness::plant,
 };
 use crate::adapters::ort::OrtRuntime;
@@ -64,7 +64,7 @@ use crate::{
             record::{self, ArchiveRule},
         },
         recipes::RecipeBook,
-        retention::RetentionService,
+        retention::{RetentionService, rules::ClassRule},
         witness::{Witnessed, collect::Collector},
     },
     types::EntryIndex,
@@ -119,7 +119,8 @@ impl Server {
     pub fn open(config: Config, data_dir: &Path, role: Role) -> anyhow::Result<Self> {
         let keys = Keys::open(&data_dir.join("keys"))?;
         let clock = Arc::new(SystemClock::new());
-        let archive: Arc<dyn ImageArchive> = Arc::new(PackArchive::open(data_dir.join("images"), keys.image_sealer())?);
+        let packs = Arc::new(PackArchive::open(data_dir.join("images"), keys.image_sealer())?);
+        let archive: Arc<dyn ImageArchive> = packs.clone();
         let index = open_index(&data_dir.join("index"), &keys)?;
         let log_stopped = CancellationToken::new();
         let log_config = LogConfig {
@@ -165,6 +166,8 @@ impl Server {
             index: index.clone(),
             clock: clock.clone(),
             book: history.book(),
+            images: packs,
+            rules: retention_rules(&config),
             turn: Mutex::default(),
         });
         if recovery.read_only.is_none()
@@ -287,7 +290,7 @@ impl Server {
         incoming: impl tokio_stream::Stream<Item = Result<C, E>>,
         tls: Option<ServerTlsConfig>,
         office: Option<JoinHandle<()>>,
-        retention: Option<RetentionServer>,
+        office_only: Option<RetentionServer>,
         stopper: CancellationToken,
     ) -> anyhow::Result<()>
     where
@@ -297,6 +300,12 @@ impl Server {
         // Ends by itself once the log has published its last checkpoint and that is cosigned.
         let last_checkpoint = CancellationToken::new();
         let collecting = self.collector.take().map(|collector| collector.spawn(last_checkpoint.clone()));
+        let retention_rules = &self.config.retention;
+        let retains = self.inspect.is_some() && retention_rules.every_h > 0 && !retention_rules.classes.is_empty();
+        let retaining = retains.then(|| {
+            let every_h = retention_rules.every_h;
+            tokio::spawn(retention::keep_running(self.retention.clone(), every_h, stopper.clone()))
+        });
         let frame_bytes_max = self.config.inspect.frame_bytes_max;
         let (health, health_service) = tonic_health::server::health_reporter();
         let reflection = tonic_reflection::server::Builder::configure()
@@ -334,7 +343,7 @@ impl Server {
             .add_service(reflection)
             .add_service(history)
             .add_service(audit)
-            .add_optional_service(retention)
+            .add_optional_service(office_only)
             .add_optional_service(inspection);
         let stop = {
             let (stopper, log_stopped) = (stopper.clone(), self.log_stopped.clone());
@@ -362,6 +371,10 @@ impl Server {
         tokio::select! {
             served = served => served?,
             () = drained_late => tracing::warn!(seconds = DRAIN_MAX.as_secs(), "open calls were cut after the drain time"),
+        }
+        if let Some(retaining) = retaining {
+            stopper.cancel();
+            retaining.await.context("retention")?;
         }
         tokio::task::spawn_blocking(move || self.close()).await.context("closing the service")??;
         last_checkpoint.cancel();
@@ -505,6 +518,7 @@ fn inspect_config(config: &Config) -> InspectConfig {
         not_ok: config.archive.not_ok,
         not_decidable: config.archive.not_decidable,
         ok_share: config.archive.ok_share,
+        classes: retention_rules(config),
     };
     let session_options =
         SessionOptions { intra_threads: config.inspect.threads_per_worker, ..SessionOptions::default() };
@@ -515,6 +529,18 @@ fn inspect_config(config: &Config) -> InspectConfig {
         archive_rule,
         sources: sources(config),
     }
+}
+
+fn retention_rules(config: &Config) -> Vec<ClassRule> {
+    let rule = |class: &super::config::RetentionClassConfig| ClassRule {
+        class: class.name.clone(),
+        verdicts: class.verdicts.clone(),
+        products: class.products.clone(),
+        images_days: class.images_days,
+        private_days: class.private_days,
+        basis: class.basis.clone(),
+    };
+    config.retention.classes.iter().map(rule).collect()
 }
 
 fn sources(config: &Config) -> HashSet<Source> {

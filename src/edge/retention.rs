@@ -13,8 +13,8 @@ use super::{
 };
 use crate::{
     core::lineage::private::PrivateField,
-    ports::lineage::AppendError,
-    services::retention::{EraseRequest, Hold, HoldRequest, RetentionError, RetentionService},
+    ports::{index::IndexError, lineage::AppendError},
+    services::retention::{EraseRequest, Hold, HoldRequest, RetentionError, RetentionService, run::Plan},
     types::EntryIndex,
 };
 
@@ -88,6 +88,16 @@ impl Api for RetentionEdge {
         Ok(Response::new(pb::ReleaseHoldResponse { entry_index: index.0 }))
     }
 
+    async fn run(&self, request: Request<pb::RunRequest>) -> Result<Response<pb::RunResponse>, Status> {
+        let dry_run = request.into_inner().dry_run;
+        let work = move |service: &RetentionService| {
+            if dry_run { Ok((service.plan()?, Vec::new())) } else { service.run() }
+        };
+        let (plan, recorded) = self.blocking(work).await?;
+        let recorded = recorded.into_iter().map(|index| index.0).collect();
+        Ok(Response::new(pb::RunResponse { due: due(&plan), recorded }))
+    }
+
     async fn list_holds(
         &self,
         _request: Request<pb::ListHoldsRequest>,
@@ -95,6 +105,31 @@ impl Api for RetentionEdge {
         let holds = self.blocking(|service| Ok(service.book.holds()?)).await?;
         Ok(Response::new(pb::ListHoldsResponse { holds: holds.iter().map(hold).collect() }))
     }
+}
+
+fn due(plan: &Plan) -> Vec<pb::Due> {
+    let images = plan.images.iter().map(|due| pb::Due {
+        what: "images".into(),
+        class: due.class.as_str().to_owned(),
+        before: Some(convert::timestamp(due.before)),
+        rule: due.rule.clone(),
+        packs: due.packs.len() as u64,
+        images: due.packs.iter().map(|pack| pack.images).sum(),
+        bytes: due.packs.iter().map(|pack| pack.bytes).sum(),
+        kept: due.kept,
+        ..pb::Due::default()
+    });
+    let private = plan.private.iter().map(|due| pb::Due {
+        what: "private".into(),
+        class: due.class.as_str().to_owned(),
+        before: Some(convert::timestamp(due.before)),
+        rule: due.rule.clone(),
+        entries: due.entries.len() as u64,
+        values: due.entries.iter().map(|(_, fields)| fields.len() as u64).sum(),
+        kept: due.kept,
+        ..pb::Due::default()
+    });
+    images.chain(private).collect()
 }
 
 fn hold(hold: &Hold) -> pb::Hold {
@@ -126,7 +161,8 @@ fn status(error: &RetentionError) -> Status {
         RetentionError::Log(AppendError::ReadOnly(_)) => Code::FailedPrecondition,
         RetentionError::Unfinished(_) | RetentionError::Log(_) => Code::Unavailable,
         RetentionError::Read(error) => read_code(error),
-        RetentionError::Index(_) | RetentionError::Entry(_) => Code::Internal,
+        RetentionError::Index(IndexError::Rebuilding { .. }) => Code::Unavailable,
+        RetentionError::Images(_) | RetentionError::Index(_) | RetentionError::Entry(_) => Code::Internal,
     };
     Status::new(code, error.to_string())
 }

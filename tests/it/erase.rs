@@ -34,13 +34,13 @@ fn part_3_again() -> pb::InspectRequest {
     pb::InspectRequest { serial: "SN-00003".into(), ..part(500) }
 }
 
-fn run(plant: &Plant, arguments: &[&str]) -> String {
+pub fn run(plant: &Plant, arguments: &[&str]) -> String {
     let output = plant.run(arguments);
     assert_eq!(output.status.code(), Some(0), "{arguments:?}: {}", text(&output));
     String::from_utf8(output.stdout).unwrap()
 }
 
-fn fails(plant: &Plant, arguments: &[&str]) -> String {
+pub fn fails(plant: &Plant, arguments: &[&str]) -> String {
     let output = plant.run(arguments);
     assert_eq!(output.status.code(), Some(1), "{arguments:?}: {}", text(&output));
     text(&output)
@@ -238,9 +238,9 @@ fn an_erasure_killed_at_any_system_call_is_finished_by_the_next_start_or_never_b
         for number in 1.. {
             fs::remove_dir_all(plant.data()).unwrap();
             copy_folder(&base, &plant.data());
-            private(&plant.data());
+            private_keys(&plant.data());
             let report = plant.folder().join("strace");
-            let output = killed(&plant, syscall, number, &report);
+            let output = killed(&plant, &ERASE_3, syscall, number, &report);
             if output.status.success() {
                 assert_eq!(injected(&report), 0, "killed, and it ended well");
                 break;
@@ -254,11 +254,12 @@ fn an_erasure_killed_at_any_system_call_is_finished_by_the_next_start_or_never_b
     assert!(untouched > 0 && erased > 5, "{untouched} killed before, {erased} after it was intended");
 }
 
-fn killed(plant: &Plant, syscall: &str, number: u32, report: &Path) -> Output {
+/// Runs a command on a plant's data directory that is killed at one of its system calls.
+pub fn killed(plant: &Plant, arguments: &[&str], syscall: &str, number: u32, report: &Path) -> Output {
     let mut command = Command::new("strace");
     command.args(["-f", "-q", "-o"]).arg(report);
     command.args(["-e", &format!("trace={syscall}"), "-e", &format!("inject={syscall}:signal=KILL:when={number}")]);
-    command.arg(lineproof().get_program()).args(ERASE_3).env("LINEPROOF_DATA", plant.data());
+    command.arg(lineproof().get_program()).args(arguments).env("LINEPROOF_DATA", plant.data());
     command.output().expect("strace runs")
 }
 
@@ -285,7 +286,7 @@ fn left(plant: &Plant, secrets: &[Vec<u8>], entries_before: usize) -> Left {
 }
 
 /// Copied keys get the mode they had.
-fn private(data: &Path) {
+pub fn private_keys(data: &Path) {
     use std::os::unix::fs::PermissionsExt as _;
     for (name, mode) in [("keys", 0o700), ("keys/log.skey", 0o600), ("keys/master.key", 0o600)] {
         fs::set_permissions(data.join(name), fs::Permissions::from_mode(mode)).unwrap();

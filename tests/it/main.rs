@@ -11,5 +11,6 @@ mod harness;
 mod inspection;
 mod office;
 mod older;
+mod retention;
 mod syscalls;
 mod witness;

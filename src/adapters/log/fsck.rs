@@ -9,7 +9,7 @@ use super::{LogConfig, OpenError, check_format, files, private, take_lock, wal};
 use crate::{
     core::lineage::{
         checkpoint::{CHECKPOINT_BYTES_MAX, Checkpoint, VerifierKey},
-        entry::Entry,
+        entry::{Decision, Destroyed, Entry},
         passport::verify_openings,
         private::{Opening, PrivateField},
         ranges::IndexRanges,
@@ -20,11 +20,11 @@ use crate::{
         tree::leaf_hash,
     },
     ports::{
-        archive::ImageArchive,
+        archive::{ArchiveError, ImageArchive},
         lineage::{PrivateRecord, ReadError},
         sealer::Sealer,
     },
-    types::Sha256Digest,
+    types::{Instant, Sha256Digest},
 };
 
 /// Problems that are told one by one; the others are only counted.
@@ -56,6 +56,13 @@ pub struct FsckReport {
     /// Commitments whose values are no longer filed: erased, or never given to this host.
     pub unopened: u64,
     pub images: u64,
+    /// Images that are gone because their time was over, as entries say.
+    pub deleted_images: u64,
+    #[serde(skip)]
+    missing: Vec<MissingImage>,
+    /// Classes, and the times before which everything of them was deleted.
+    #[serde(skip)]
+    deletions: Vec<(String, Instant)>,
     /// Private values that entries say are destroyed, and that are.
     pub erased: u64,
     /// An erasure was interrupted; the next start finishes it.
@@ -77,6 +84,15 @@ struct Erasure {
     fields: Vec<PrivateField>,
 }
 
+/// An image that an entry names and that is not there.
+#[derive(Debug)]
+struct MissingImage {
+    index: u64,
+    class: String,
+    time: Instant,
+    reason: String,
+}
+
 impl FsckReport {
     #[must_use]
     pub fn is_clean(&self) -> bool {
@@ -95,6 +111,8 @@ impl FsckReport {
         self.unopened += other.unopened;
         self.images += other.images;
         self.erasures.extend(other.erasures);
+        self.missing.extend(other.missing);
+        self.deletions.extend(other.deletions);
         self.problem_count += other.problem_count;
         let room = PROBLEMS_MAX - self.problems.len();
         self.problems.extend(other.problems.into_iter().take(room));
@@ -134,6 +152,7 @@ impl Fsck<'_> {
         self.check_waiting(published, anchor.as_ref(), &records, edge, &mut report);
         let size = published + report.waiting;
         // 5. What entries say is destroyed is not there any more.
+        Self::check_missing(&mut report);
         report.erasing = self.config.erasing().exists();
         if !report.erasing {
             self.check_erasures(published, &records, &mut report);
@@ -262,6 +281,12 @@ impl Fsck<'_> {
             Err(error) => return report.problem(format_args!("private record of entry {index}: {error}")),
         };
         if let Entry::Retention(entry) = &entry
+            && let (Some(class), Some(before), Some(Destroyed { packs: Some(_), .. })) =
+                (&entry.class, entry.before, entry.destroyed)
+        {
+            report.deletions.push((class.clone(), before));
+        }
+        if let Entry::Retention(entry) = &entry
             && let (Some(destroyed), Some(entries)) = (entry.destroyed, &entry.entries)
         {
             report.erasures.push(Erasure { said_by: index, entries: entries.clone(), fields: destroyed.fields() });
@@ -276,7 +301,7 @@ impl Fsck<'_> {
         if let Entry::Decision(decision) = &entry
             && !decision.image.archive.starts_with("none:")
         {
-            self.check_image(index, decision.image.encoded, &record, report);
+            self.check_image(index, decision, &record, report);
         }
     }
 
@@ -319,20 +344,30 @@ impl Fsck<'_> {
         opened.map(|record| record.openings)
     }
 
-    fn check_image(
-        &self,
-        index: u64,
-        digest: crate::types::Blake3Digest,
-        record: &PrivateRecord,
-        report: &mut FsckReport,
-    ) {
+    fn check_image(&self, index: u64, decision: &Decision, record: &PrivateRecord, report: &mut FsckReport) {
         report.images += 1;
         match record.image_location() {
             None => report.problem(format_args!("entry {index} says its image is archived, but nobody filed where")),
-            Some(location) => {
-                if let Err(error) = self.archive.get(&location, digest) {
-                    report.problem(format_args!("image of entry {index}: {error}"));
-                }
+            Some(location) => match self.archive.get(&location, decision.image.encoded) {
+                Ok(_) => {}
+                Err(error @ ArchiveError::Missing(_)) => report.missing.push(MissingImage {
+                    index,
+                    class: decision.image.archive.clone(),
+                    time: decision.time,
+                    reason: error.to_string(),
+                }),
+                Err(error) => report.problem(format_args!("image of entry {index}: {error}")),
+            },
+        }
+    }
+
+    /// A missing image is right if an entry says that its class was deleted up to a later time.
+    fn check_missing(report: &mut FsckReport) {
+        for MissingImage { index, class, time, reason } in std::mem::take(&mut report.missing) {
+            if report.deletions.iter().any(|(deleted, before)| *deleted == class && time < *before) {
+                report.deleted_images += 1;
+            } else {
+                report.problem(format_args!("image of entry {index}: {reason}"));
             }
         }
     }

@@ -1,4 +1,5 @@
-//! Destroys private values on request and notes it in the log, and keeps legal holds. Blocks on the disk.
+//! Destroys private values on request, and private values and images when their time is over; notes it in the log, and
+//! keeps legal holds. Blocks on the disk.
 //!
 //! An erasure in order: find what holds the value, ask the holds, make the intention durable, append the entries that
 //! say what is destroyed, destroy it in the log's files and in the index, forget the intention. From the third step on a
@@ -6,11 +7,13 @@
 
 pub mod book;
 mod find;
+pub mod rules;
+pub mod run;
 
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 
 pub use self::book::{Hold, Noted, RetentionBook};
-use self::find::Holder;
+use self::{find::Holder, rules::ClassRule};
 use crate::{
     core::lineage::{
         entry::{Commitments, Destroyed, ENTRY_VERSION, Entry, EntryError, Retention, RetentionEvent, RetentionKind},
@@ -18,6 +21,7 @@ use crate::{
         ranges::{IndexRanges, RANGES_BYTES_MAX},
     },
     ports::{
+        archive::{ArchiveError, ImageShredder},
         clock::Clock,
         index::{DecisionIndex, IndexError},
         lineage::{
@@ -56,6 +60,8 @@ pub enum RetentionError {
     Log(#[from] AppendError),
     #[error(transparent)]
     Read(#[from] ReadError),
+    #[error(transparent)]
+    Images(#[from] ArchiveError),
     #[error(transparent)]
     Index(#[from] IndexError),
     #[error(transparent)]
@@ -112,9 +118,12 @@ pub struct RetentionService {
     pub reader: Arc<dyn LogReader>,
     pub writer: Arc<dyn LogWriter>,
     pub eraser: Arc<dyn PrivateEraser>,
+    pub images: Arc<dyn ImageShredder>,
     pub index: Arc<dyn DecisionIndex>,
     pub clock: Arc<dyn Clock>,
     pub book: Arc<RetentionBook>,
+    /// The classes, the first that takes a decision being its class.
+    pub rules: Vec<ClassRule>,
     /// One erasure or hold at a time: a hold that was added is seen by the next erasure.
     pub turn: Mutex<()>,
 }
@@ -128,7 +137,7 @@ impl RetentionService {
         let EraseRequest { field, value, rule, dry_run } = request;
         check_rule(rule, [Some(value)])?;
         check_value(*field, value)?;
-        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let _turn = turn(&self.turn);
         // What an earlier attempt left undone comes first: one intention at a time.
         self.finish_earlier()?;
         // 1. Every acknowledged entry that holds the value.
@@ -170,7 +179,7 @@ impl RetentionService {
     /// # Errors
     /// [`RetentionError`].
     pub fn go_on(&self) -> Result<bool, RetentionError> {
-        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let _turn = turn(&self.turn);
         self.finish_earlier()
     }
 
@@ -229,13 +238,17 @@ impl RetentionService {
     }
 
     fn destroy(&self, intention: &Intention) -> Result<(), RetentionError> {
-        let doomed = intention.entries.iter().map(|bytes| doomed(bytes)).collect::<Result<Vec<_>, _>>()?;
-        self.eraser.destroy(&doomed)?;
+        let said = intention.entries.iter().map(|bytes| retention(bytes)).collect::<Result<Vec<_>, _>>()?;
+        let doomed: Vec<Doomed> = said.iter().filter_map(doomed).collect();
+        if !doomed.is_empty() {
+            self.eraser.destroy(&doomed)?;
+        }
         for Doomed { entries, fields } in &doomed {
             self.check_destroyed(entries, fields)?;
             let entries: Vec<EntryIndex> = entries.iter().collect();
             self.index.forget(&entries, fields)?;
         }
+        said.iter().try_for_each(|entry| self.destroy_images(entry))?;
         Ok(self.eraser.fulfilled()?)
     }
 
@@ -319,7 +332,7 @@ impl RetentionService {
             to: *to,
             ..self.blank(RetentionEvent::Held, rule)
         };
-        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let _turn = turn(&self.turn);
         let index = self.append(Entry::Retention(Box::new(entry)).encode()?, openings)?;
         self.writer.checkpoint_now()?;
         Ok(index)
@@ -331,7 +344,7 @@ impl RetentionService {
     /// [`RetentionError::NoHold`] and others.
     pub fn release_hold(&self, hold: EntryIndex, rule: &str) -> Result<EntryIndex, RetentionError> {
         check_rule(rule, [])?;
-        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let _turn = turn(&self.turn);
         if !self.book.holds()?.iter().any(|known| known.index == hold) {
             return Err(RetentionError::NoHold(hold));
         }
@@ -362,15 +375,25 @@ fn unfinished(error: RetentionError) -> RetentionError {
     RetentionError::Unfinished(error.to_string())
 }
 
-/// What an entry of an intention says is destroyed.
-fn doomed(bytes: &[u8]) -> Result<Doomed, RetentionError> {
-    if let Entry::Retention(entry) = Entry::parse(bytes)?
-        && let Retention { destroyed: Some(destroyed), entries: Some(entries), .. } = *entry
-    {
-        return Ok(Doomed { entries, fields: destroyed.fields() });
+/// An entry of an intention.
+fn retention(bytes: &[u8]) -> Result<Retention, RetentionError> {
+    match Entry::parse(bytes)? {
+        Entry::Retention(entry) => Ok(*entry),
+        other => {
+            let reason = format!("a {} entry is intended", other.kind());
+            Err(ReadError::Damaged { place: "erasing".into(), reason }.into())
+        }
     }
-    let reason = "an intended entry says nothing that could be destroyed".into();
-    Err(ReadError::Damaged { place: "erasing".into(), reason }.into())
+}
+
+/// The private values that an entry says are destroyed.
+fn doomed(entry: &Retention) -> Option<Doomed> {
+    let (entries, fields) = (entry.entries.clone()?, entry.destroyed?.fields());
+    (!fields.is_empty()).then_some(Doomed { entries, fields })
+}
+
+fn turn(turn: &Mutex<()>) -> MutexGuard<'_, ()> {
+    turn.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A rule stands in the log in clear and for ever, so it must not repeat what it erases.
