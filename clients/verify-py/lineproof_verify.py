@@ -135,6 +135,20 @@ def score(text):
     return float_of(bits)
 
 
+RANGE = re.compile("(0|[1-9][0-9]{0,15})(?:-([1-9][0-9]{0,15}))?").fullmatch
+
+
+def is_ranges(text):
+    """Entry indexes in ascending order, each run of them as one range."""
+    before = -2
+    for match in map(RANGE, text.split(" ")):
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (-1, -1)
+        if not before + 1 < first < 2**53 or not (first < last < 2**53 if match[2] else True):
+            return False
+        before = last
+    return True
+
+
 # ---- What belongs where: entry.md, export.md ----
 
 LEAVES = {name: re.compile(pattern, re.DOTALL).fullmatch for name, pattern in {
@@ -142,7 +156,7 @@ LEAVES = {name: re.compile(pattern, re.DOTALL).fullmatch for name, pattern in {
     "blake3": "blake3:[0-9a-f]{64}", "sha256": "sha256:[0-9a-f]{64}", "salt": "[0-9a-f]{32}",
     "part": "[^\0-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff]+"}.items()}
 PART = LEAVES["part"]
-LEAVES.update(time=is_time, score=lambda text: score(text) is not None,
+LEAVES.update(time=is_time, ranges=is_ranges, score=lambda text: score(text) is not None,
               part=lambda text: PART(text) and len(text.encode()) <= 128)
 HEAD = "clock=synchronised|free|stepped kind=text time=time v=whole"
 FORMS = {
@@ -169,6 +183,9 @@ FORMS = {
     "announced": "first=whole frames_per_part?=whole from?=time last=whole lost?=range+ parts?=whole period=name"
     " restarted?=true to?=time unseen?=whole",
     "range": "first=whole last=whole",
+    "retention": f"{HEAD} before?=time class?=text destroyed?=destroyed entries?=ranges event=erased|deleted|held|released"
+    " from?=time hold?=whole kept?=whole line?=name private=private product?=name rule=text to?=time",
+    "destroyed": "client?=whole images?=whole lot?=whole packs?=whole serial?=whole",
     "envelope": "payload=text payloadType=application/vnd.in-toto+json signatures=signature*",
     "signature": "keyid=text sig=text",
     "statement": "_type=https://in-toto.io/Statement/v1 predicate=predicate predicateType=urn:lineproof:export:1"
@@ -220,7 +237,7 @@ def read_entry(data):
     need(type(entry) is dict and type(entry.get("kind")) is str and type(entry.get("v")) is int, "no entry: no kind or v")
     need(1 <= entry["v"] <= 2, f"an entry of version {entry['v']}; this check knows 1 and 2")
     kind = entry["kind"]
-    if kind in ("decision", "gap", "recipe", "access", "key", "start", "period_close"):
+    if kind in ("decision", "gap", "recipe", "access", "key", "start", "period_close", "retention"):
         need(fits(entry, kind), f"a {kind} entry does not hold what belongs there")
     need("time" not in entry or fits(entry["time"], "time"), "an entry whose time is no time")
     if kind == "decision":
@@ -262,7 +279,7 @@ def check_decision(entry):
 
 
 def check_opening(opening, entry, what):
-    private = entry["private"] if entry["kind"] in ("decision", "access", "period_close") else {}
+    private = entry["private"] if entry["kind"] in ("decision", "access", "period_close", "retention") else {}
     commitment = sha256(bytes.fromhex(opening["salt"]) + opening["value"].encode())
     need(private.get(opening["field"]) == "sha256:" + commitment.hex(), f"the {opening['field']} of {what} is another")
 

@@ -8,6 +8,7 @@
 //! therefore only leave a torn end, or holes where a write was under way, of records nobody was told about.
 
 mod format;
+mod shred;
 
 use std::{
     collections::{BTreeSet, HashMap, hash_map::Entry},

@@ -48,6 +48,14 @@ enum ServerCommand {
     Passport(super::evidence::PassportArgs),
     /// Write the evidence of many parts as one ZIP with a report
     Export(super::evidence::ExportArgs),
+    /// Destroy a serial number, lot or person's name wherever it is filed; every proof stays valid
+    Erase(super::erase::EraseArgs),
+    /// Legal holds: what must not be destroyed
+    #[command(subcommand)]
+    Hold(super::hold::HoldCommand),
+    /// Delete images and private values whose time is over, as lineproof.toml says
+    #[command(subcommand)]
+    Retention(super::retention::RetentionCommand),
     /// Derive everything in a data directory again and compare
     Fsck(super::fsck::FsckArgs),
     /// Build the search index anew from the log
@@ -112,7 +120,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
 
 #[cfg(feature = "server")]
 fn run_server_command(command: ServerCommand) -> anyhow::Result<ExitCode> {
-    use super::{backup, camera, demo, evidence, fsck, init, logging, search, server, witness};
+    use super::{backup, camera, demo, erase, evidence, fsck, hold, init, logging, retention, search, server, witness};
 
     match command {
         ServerCommand::Demo(args) => demo::run(&args),
@@ -138,6 +146,9 @@ fn run_server_command(command: ServerCommand) -> anyhow::Result<ExitCode> {
         ServerCommand::Show(args) => evidence::show(&args),
         ServerCommand::Passport(args) => evidence::passport(&args),
         ServerCommand::Export(args) => evidence::export(&args),
+        ServerCommand::Erase(args) => erase::erase(&args),
+        ServerCommand::Hold(command) => hold::run(&command),
+        ServerCommand::Retention(command) => retention::run(&command),
         ServerCommand::Fsck(args) => Ok(fsck::run(&args)),
         ServerCommand::Reindex(args) => search::reindex(&args),
         ServerCommand::Backup(args) => backup::run(&args),

@@ -16,7 +16,10 @@ use super::{
     server::{Role, Server},
     socket,
 };
-use crate::edge::pb::{audit_service_client::AuditServiceClient, history_service_client::HistoryServiceClient};
+use crate::edge::pb::{
+    audit_service_client::AuditServiceClient, history_service_client::HistoryServiceClient,
+    retention_service_client::RetentionServiceClient,
+};
 
 /// Longest answer a command takes: a page of 500 entries of 8 KiB with their rows.
 const ANSWER_BYTES_MAX: usize = 32 << 20;
@@ -57,6 +60,11 @@ impl Office {
     #[must_use]
     pub fn audit(&self) -> AuditServiceClient<Channel> {
         AuditServiceClient::new(self.channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX)
+    }
+
+    #[must_use]
+    pub fn retention(&self) -> RetentionServiceClient<Channel> {
+        RetentionServiceClient::new(self.channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX)
     }
 
     /// Ends a service of this process and waits until its log is checkpointed.

@@ -10,13 +10,16 @@ use serde::Deserialize;
 use crate::{
     adapters::log,
     core::export::keys::VerifierKey,
-    types::{CameraId, LineId, ProductId, RecipeRef, StationId},
+    ports::archive::RetentionClass,
+    types::{CameraId, LineId, ProductId, RecipeRef, StationId, Verdict},
 };
 
 /// The file's name in a data directory.
 pub const FILE_NAME: &str = "lineproof.toml";
 /// Longest configuration file in bytes.
 const CONFIG_BYTES_MAX: u64 = 1 << 20;
+/// Retention classes of one plant.
+const RETENTION_CLASSES_MAX: usize = 64;
 /// Witnesses of one plant; a signed note takes 64 signatures, and every verifier at least 16.
 const WITNESSES_MAX: usize = 15;
 
@@ -50,6 +53,8 @@ pub struct Config {
     pub log: Log,
     #[serde(default)]
     pub models: Models,
+    #[serde(default)]
+    pub retention: Retention,
     #[serde(default)]
     pub witnesses: Witnesses,
     #[serde(default, rename = "witness")]
@@ -168,6 +173,45 @@ impl Default for Models {
     fn default() -> Self {
         Self { recipes: PathBuf::from("models"), calibrations: PathBuf::from("calibration"), onnxruntime: None }
     }
+}
+
+/// How long what is kept beside the log.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Retention {
+    /// How often the service deletes what is over; 0: only `lineproof retention run` does.
+    pub every_h: u32,
+    /// The first class that takes a decision is its class.
+    #[serde(rename = "class")]
+    pub classes: Vec<RetentionClassConfig>,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self { every_h: 24, classes: Vec::new() }
+    }
+}
+
+/// A retention class. Periods are full days after the day of the decision; without one it is kept for ever.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RetentionClassConfig {
+    /// Names the folder of its images and stands in entries.
+    #[serde(deserialize_with = "retention_class")]
+    pub name: RetentionClass,
+    #[serde(default)]
+    pub verdicts: Vec<Verdict>,
+    #[serde(default)]
+    pub products: Vec<ProductId>,
+    pub images_days: Option<u32>,
+    pub private_days: Option<u32>,
+    /// Rule or legal basis, for the log.
+    #[serde(default)]
+    pub basis: String,
+}
+
+fn retention_class<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<RetentionClass, D::Error> {
+    RetentionClass::new(String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
 }
 
 /// What evidence needs of the witnesses together.
@@ -306,6 +350,17 @@ impl Config {
             let pair = witness.tls.as_ref().is_none_or(|tls| tls.certificate.is_some() == tls.key.is_some());
             require(pair, "witness.tls", "certificate and key go together")?;
         }
+        let classes = &self.retention.classes;
+        require(self.retention.every_h <= 8784, "retention.every_h", "at most 8784 hours, a year")?;
+        require(classes.len() <= RETENTION_CLASSES_MAX, "retention.class", "at most 64 classes")?;
+        for (at, class) in classes.iter().enumerate() {
+            let is_new = classes[..at].iter().all(|other| other.name != class.name);
+            require(is_new, "retention.class.name", "a class is named once")?;
+            let days = [class.images_days, class.private_days].into_iter().flatten();
+            require(days.into_iter().all(|days| days <= 36_525), "retention.class", "a period has at most 36525 days")?;
+            let is_text = class.basis.len() <= 256 && !class.basis.chars().any(char::is_control);
+            require(is_text, "retention.class.basis", "at most 256 bytes without line breaks")?;
+        }
         let mut products = std::collections::HashSet::new();
         for product in &self.products {
             require(products.insert(&product.product), "product", "a product is named once")?;
@@ -375,6 +430,17 @@ useful_for_ms = 10000                   # a frame still waiting after this is no
 not_ok = true
 not_decidable = true
 ok_share = 0.1                          # chosen by the image's digest
+
+# How long what is kept beside the log; docs/retention.md. Without a class nothing is ever deleted. Entries never are.
+# [retention]
+# every_h = 24                          # how often the service looks; 0: only `lineproof retention run`
+# [[retention.class]]                   # a decision is of the first class that takes it
+# name = "not_ok"                       # the folder of its images
+# verdicts = ["NOT_OK"]                 # left out: any
+# products = ["demo-part"]              # left out: any
+# images_days = 3650                    # left out: for ever
+# private_days = 3650                   # serial number, lot, who sent the frame; left out: for ever
+# basis = "product liability, 10 years" # stands in the log
 
 [log]
 anchor = "anchor"                       # the last checkpoint signed here; best on another volume

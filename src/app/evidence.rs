@@ -13,7 +13,8 @@ use clap::Args;
 use super::{
     cli::{DataArgs, now, usage},
     client,
-    history::SearchArgs,
+    history::{SearchArgs, ShownErased},
+    search,
     verify::entry_beside,
     witness::plant,
 };
@@ -80,6 +81,9 @@ pub fn passport(args: &PassportArgs) -> anyhow::Result<ExitCode> {
         let path = if number == 0 { out.clone() } else { numbered(&out, number + 1) };
         write_whole(&path, passport.text.as_bytes())?;
         println!("wrote {} (entry {})", path.display(), passport.entry_index);
+        for erased in passport.erased.iter().cloned().map(search::erased) {
+            println!("  it does not open the {}: {}", erased.field, erased.words());
+        }
         let read = Passport::parse(&passport.text).context("the service's passport")?;
         say_whether_witnessed(&args.data.data, &read.checkpoint)?;
         if args.cose {
@@ -172,15 +176,19 @@ pub fn show(args: &ShowArgs) -> anyhow::Result<ExitCode> {
     let entry: serde_json::Value = serde_json::from_slice(&row.entry).context("the entry is no JSON")?;
     writeln!(out, "entry     {}", row.entry_index)?;
     writeln!(out, "leaf hash sha256:{}", data_encoding::HEXLOWER.encode(&row.leaf_hash))?;
-    writeln!(out, "serial    {}", or_dash(&row.serial))?;
-    writeln!(out, "lot       {}", or_dash(&row.lot))?;
+    let erased: Vec<ShownErased> = row.erased.iter().cloned().map(search::erased).collect();
+    writeln!(out, "serial    {}", value_or_why_not("serial", &row.serial, &erased))?;
+    writeln!(out, "lot       {}", value_or_why_not("lot", &row.lot, &erased))?;
     serde_json::to_writer_pretty(&mut out, &entry)?;
     writeln!(out)?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn or_dash(text: &str) -> &str {
-    if text.is_empty() { "-" } else { text }
+fn value_or_why_not(field: &str, value: &str, erased: &[ShownErased]) -> String {
+    if !value.is_empty() {
+        return value.to_owned();
+    }
+    erased.iter().find(|erased| erased.field == field).map_or_else(|| "-".into(), ShownErased::words)
 }
 
 fn parse_id(id: &str) -> anyhow::Result<By> {

@@ -132,6 +132,15 @@ pub(super) fn words(report: &FsckReport, data_dir: &Path) -> String {
     if let Some(root) = report.root {
         lines.push(format!("the entries lead to the root {root}"));
     }
+    if report.deleted_images > 0 {
+        lines.push(format!("{} of them are gone, as entries say", report.deleted_images));
+    }
+    if report.erased > 0 {
+        lines.push(format!("{} private values are gone, as entries say", report.erased));
+    }
+    if report.erasing {
+        lines.push("an erasure was interrupted; the next start finishes it".into());
+    }
     if report.torn_bytes > 0 {
         lines
             .push(format!("{} bytes of an entry nobody was promised will be cut at the next start", report.torn_bytes));

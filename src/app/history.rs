@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::{
     core::lineage::private::PrivateField,
     ports::index::{Bucket, CountCell, Filter, GroupBy, Order, RecipeFilter},
-    services::history::Row,
+    services::{history::Row, retention::Noted},
     types::{
         Blake3Digest, CameraId, EntryIndex, Instant, LineId, LotId, ProductId, RecipeRef, Score, Serial, StationId,
         Verdict,
@@ -198,10 +198,36 @@ pub struct Shown {
     pub serial: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lot: Option<String>,
+    /// The private values that were destroyed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub erased: Vec<ShownErased>,
     pub verdict: String,
     pub score: f32,
     pub reasons: Vec<String>,
     pub recipe: String,
+}
+
+/// A private value that is gone, and the entry that says so.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ShownErased {
+    pub field: String,
+    pub entry_index: u64,
+    pub time: String,
+    pub rule: String,
+}
+
+impl ShownErased {
+    fn of((field, (index, entry)): &(PrivateField, Noted)) -> Self {
+        let (field, time) = (field.name().to_owned(), entry.time.to_string());
+        Self { field, entry_index: index.0, time, rule: entry.rule.clone() }
+    }
+
+    /// In plain words.
+    #[must_use]
+    pub fn words(&self) -> String {
+        let day = self.time.get(..10).unwrap_or(&self.time);
+        format!("erased on {day}, entry {}: {}", self.entry_index, without_controls(&self.rule))
+    }
 }
 
 impl Shown {
@@ -220,11 +246,18 @@ impl Shown {
             product: decision.product.to_string(),
             serial: row.opened(PrivateField::Serial).map(str::to_owned),
             lot: row.opened(PrivateField::Lot).map(str::to_owned),
+            erased: row.erased.iter().map(ShownErased::of).collect(),
             verdict: decision.verdict.name().to_owned(),
             score: decision.scores.decision.get(),
             reasons: decision.reasons.clone(),
             recipe: decision.recipe.name.to_string(),
         })
+    }
+}
+
+impl Shown {
+    fn has_erased(&self, field: &str) -> bool {
+        self.erased.iter().any(|erased| erased.field == field)
     }
 }
 
@@ -258,7 +291,7 @@ pub fn write_table(out: &mut dyn Write, rows: &[Shown], colour: bool) -> io::Res
             format!("{:.4}", row.score),
             format!("{}/{}/{}", row.line, row.station, row.camera),
             row.product.clone(),
-            row.serial.clone().unwrap_or_else(|| "-".into()),
+            row.serial.clone().unwrap_or_else(|| if row.has_erased("serial") { "erased" } else { "-" }.into()),
             row.recipe.clone(),
             row.reasons.join(", "),
         ]
@@ -348,9 +381,14 @@ fn write_columns<const N: usize>(
     rows.iter().try_for_each(|row| write_row(std::array::from_fn(|column| row[column].as_str()), false))
 }
 
-/// What a terminal shows and does not obey, at most [`CELL_CHARS_MAX`] characters.
+/// What a terminal shows and does not obey.
+fn without_controls(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+}
+
+/// The same, at most [`CELL_CHARS_MAX`] characters.
 fn printable(text: &str) -> String {
-    let mut cell: String = text.chars().map(|c| if c.is_control() { '?' } else { c }).take(CELL_CHARS_MAX).collect();
+    let mut cell: String = without_controls(text).chars().take(CELL_CHARS_MAX).collect();
     if text.chars().count() > CELL_CHARS_MAX {
         cell.pop();
         cell.push('…');
@@ -374,6 +412,7 @@ mod tests {
             product: "flange".into(),
             serial: Some("SN-\u{1b}[2J12".into()),
             lot: None,
+            erased: Vec::new(),
             verdict: "NOT_OK".into(),
             score: 0.75,
             reasons: vec!["reject:scratch".into()],

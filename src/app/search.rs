@@ -12,7 +12,7 @@ use super::{
     cli::{DataArgs, now, usage},
     client,
     config::Config,
-    history::{SearchArgs, ShowArgs, Shown, ShownCount, write_counts, write_json, write_table},
+    history::{SearchArgs, ShowArgs, Shown, ShownCount, ShownErased, write_counts, write_json, write_table},
     reindex, server,
 };
 use crate::{
@@ -132,11 +132,18 @@ fn shown(row: pb::DecisionRow) -> Shown {
         product: row.product,
         serial: (!row.serial.is_empty()).then_some(row.serial),
         lot: (!row.lot.is_empty()).then_some(row.lot),
+        erased: row.erased.into_iter().map(erased).collect(),
         verdict: verdict.to_owned(),
         score: row.score,
         reasons: row.reasons,
         recipe: row.recipe,
     }
+}
+
+/// A destroyed value as it is shown.
+pub(super) fn erased(value: pb::ErasedValue) -> ShownErased {
+    let pb::ErasedValue { field, entry_index, erased_at, rule } = value;
+    ShownErased { field, entry_index, time: erased_at.and_then(time).unwrap_or_default(), rule }
 }
 
 fn time(timestamp: prost_types::Timestamp) -> Option<String> {

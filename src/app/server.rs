@@ -23,7 +23,7 @@ use tonic::transport::{Certificate, Identity, ServerTlsConfig, server::TcpIncomi
 
 use super::{
     config::{Config, Tls},
-    socket,
+    retention, socket,
     witness::plant,
 };
 use crate::adapters::ort::OrtRuntime;
@@ -46,6 +46,7 @@ use crate::{
         history::HistoryEdge,
         inspection::{InspectionEdge, InspectionLimits},
         pb,
+        retention::RetentionEdge,
     },
     ports::{
         archive::ImageArchive,
@@ -64,6 +65,7 @@ use crate::{
         },
         periods::PeriodService,
         recipes::RecipeBook,
+        retention::{RetentionService, rules::ClassRule},
         witness::{Witnessed, collect::Collector},
     },
     types::EntryIndex,
@@ -84,6 +86,7 @@ const HEADER_BYTES_MAX: u32 = 16 << 10;
 
 type HistoryServer = pb::history_service_server::HistoryServiceServer<HistoryEdge>;
 type AuditServer = pb::audit_service_server::AuditServiceServer<AuditEdge>;
+type RetentionServer = pb::retention_service_server::RetentionServiceServer<RetentionEdge>;
 
 /// Everything below the edge, running.
 pub struct Server {
@@ -92,6 +95,7 @@ pub struct Server {
     inspect: Option<(Inspect, Arc<PeriodService>)>,
     history: Arc<HistoryService>,
     audit: Arc<AuditService>,
+    retention: Arc<RetentionService>,
     /// Gathers cosignatures, where the plant has witnesses that are reached over the network.
     collector: Option<Collector>,
     log: LogHandle,
@@ -118,7 +122,8 @@ impl Server {
     pub fn open(config: Config, data_dir: &Path, role: Role) -> anyhow::Result<Self> {
         let keys = Keys::open(&data_dir.join("keys"))?;
         let clock = Arc::new(SystemClock::new());
-        let archive: Arc<dyn ImageArchive> = Arc::new(PackArchive::open(data_dir.join("images"), keys.image_sealer())?);
+        let packs = Arc::new(PackArchive::open(data_dir.join("images"), keys.image_sealer())?);
+        let archive: Arc<dyn ImageArchive> = packs.clone();
         let index = open_index(&data_dir.join("index"), &keys)?;
         let log_stopped = CancellationToken::new();
         let log_config = LogConfig {
@@ -156,6 +161,28 @@ impl Server {
         }
         let clock: Arc<dyn Clock> = clock;
 
+        let history = Arc::new(HistoryService::new(reader.clone(), index.clone()));
+        let retention = Arc::new(RetentionService {
+            reader: reader.clone(),
+            writer: writer.clone(),
+            eraser: Arc::new(log.clone()),
+            index: index.clone(),
+            clock: clock.clone(),
+            book: history.book(),
+            images: packs,
+            rules: retention_rules(&config),
+            turn: Mutex::default(),
+        });
+        if recovery.read_only.is_none()
+            && let Err(error) = retention.go_on()
+        {
+            // A full disk is no reason not to start; the next start, or the next erasure, goes on.
+            tracing::error!(%error, "an erasure that was interrupted is still not finished");
+            if role == Role::Office {
+                eprintln!("lineproof: an erasure that was interrupted is still not finished: {error}");
+            }
+        }
+
         let texts = TextStore::new(data_dir.join("texts"));
         let inspect = match role {
             Role::Office => None,
@@ -185,7 +212,6 @@ impl Server {
                 Some((inspect, Arc::new(periods)))
             }
         };
-        let history = Arc::new(HistoryService::new(reader.clone(), index.clone()));
         let log_key = VerifierKey::parse(&keys.verifier_key()).expect("the log's own key line is well-formed");
         let kept = plant::kept(&config, data_dir, log_key.clone())?;
         let witnessed = kept.map(|kept| Witnessed::new(Arc::new(kept)));
@@ -193,10 +219,11 @@ impl Server {
             (Some(witnessed), Role::Inspect) => plant::collector(&config, log_key, reader.clone(), witnessed.clone())?,
             _ => None,
         };
-        let audit = AuditService { reader, writer, index, texts: Arc::new(texts), signer, clock, witnessed };
+        let (texts, book) = (Arc::new(texts), history.book());
+        let audit = AuditService { reader, writer, index, texts, signer, clock, book, witnessed };
         let audit = Arc::new(audit);
         let (data_dir, indexer) = (data_dir.to_owned(), indexer.spawn());
-        Ok(Self { config, data_dir, inspect, history, audit, collector, log, indexer, log_stopped })
+        Ok(Self { config, data_dir, inspect, history, audit, retention, collector, log, indexer, log_stopped })
     }
 
     /// The operator's socket, listening: made before anybody is told that the service is there.
@@ -223,7 +250,7 @@ impl Server {
         // Nagle would hold back the last packet of every large frame for 40 ms.
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
         let office = office.map(|listener| self.serve_office(listener, stopper.clone()));
-        self.run(incoming, tls, office, stopper).await
+        self.run(incoming, tls, office, None, stopper).await
     }
 
     /// Serves connections that are made in this process.
@@ -237,13 +264,15 @@ impl Server {
     ) -> anyhow::Result<()> {
         let incoming = tokio_stream::once(Ok::<_, std::io::Error>(connection));
         let incoming = tokio_stream::StreamExt::chain(incoming, tokio_stream::pending());
-        self.run(incoming, None, None, stopper).await
+        let retention = self.retention_server();
+        self.run(incoming, None, None, Some(retention), stopper).await
     }
 
     /// Serves the operator's socket on a task of its own.
     fn serve_office(&self, listener: UnixListener, stopper: CancellationToken) -> JoinHandle<()> {
         let (history, audit) = self.office();
         let router = tonic::transport::Server::builder().add_service(history).add_service(audit);
+        let router = router.add_service(self.retention_server());
         let incoming = UnixListenerStream::new(listener);
         tokio::spawn(async move {
             if let Err(error) = router.serve_with_incoming_shutdown(incoming, stopper.cancelled_owned()).await {
@@ -262,11 +291,18 @@ impl Server {
         )
     }
 
+    /// For those who may use the data directory itself, never for the network.
+    fn retention_server(&self) -> RetentionServer {
+        RetentionServer::new(RetentionEdge::new(self.retention.clone()))
+            .max_decoding_message_size(SMALL_REQUEST_BYTES_MAX)
+    }
+
     async fn run<C, E>(
         mut self,
         incoming: impl tokio_stream::Stream<Item = Result<C, E>>,
         tls: Option<ServerTlsConfig>,
         office: Option<JoinHandle<()>>,
+        office_only: Option<RetentionServer>,
         stopper: CancellationToken,
     ) -> anyhow::Result<()>
     where
@@ -276,6 +312,12 @@ impl Server {
         // Ends by itself once the log has published its last checkpoint and that is cosigned.
         let last_checkpoint = CancellationToken::new();
         let collecting = self.collector.take().map(|collector| collector.spawn(last_checkpoint.clone()));
+        let retention_rules = &self.config.retention;
+        let retains = self.inspect.is_some() && retention_rules.every_h > 0 && !retention_rules.classes.is_empty();
+        let retaining = retains.then(|| {
+            let every_h = retention_rules.every_h;
+            tokio::spawn(retention::keep_running(self.retention.clone(), every_h, stopper.clone()))
+        });
         let frame_bytes_max = self.config.inspect.frame_bytes_max;
         let (health, health_service) = tonic_health::server::health_reporter();
         let reflection = tonic_reflection::server::Builder::configure()
@@ -315,6 +357,7 @@ impl Server {
             .add_service(reflection)
             .add_service(history)
             .add_service(audit)
+            .add_optional_service(office_only)
             .add_optional_service(inspection);
         let stop = {
             let (stopper, log_stopped) = (stopper.clone(), self.log_stopped.clone());
@@ -342,6 +385,10 @@ impl Server {
         tokio::select! {
             served = served => served?,
             () = drained_late => tracing::warn!(seconds = DRAIN_MAX.as_secs(), "open calls were cut after the drain time"),
+        }
+        if let Some(retaining) = retaining {
+            stopper.cancel();
+            retaining.await.context("retention")?;
         }
         tokio::task::spawn_blocking(move || self.close()).await.context("closing the service")??;
         last_checkpoint.cancel();
@@ -485,6 +532,7 @@ fn inspect_config(config: &Config) -> InspectConfig {
         not_ok: config.archive.not_ok,
         not_decidable: config.archive.not_decidable,
         ok_share: config.archive.ok_share,
+        classes: retention_rules(config),
     };
     let session_options =
         SessionOptions { intra_threads: config.inspect.threads_per_worker, ..SessionOptions::default() };
@@ -495,6 +543,18 @@ fn inspect_config(config: &Config) -> InspectConfig {
         archive_rule,
         sources: sources(config),
     }
+}
+
+fn retention_rules(config: &Config) -> Vec<ClassRule> {
+    let rule = |class: &super::config::RetentionClassConfig| ClassRule {
+        class: class.name.clone(),
+        verdicts: class.verdicts.clone(),
+        products: class.products.clone(),
+        images_days: class.images_days,
+        private_days: class.private_days,
+        basis: class.basis.clone(),
+    };
+    config.retention.classes.iter().map(rule).collect()
 }
 
 fn sources(config: &Config) -> HashSet<Source> {

@@ -20,7 +20,7 @@ use crate::{
         lineage::private::{Opening, PrivateField},
     },
     services::{
-        audit::{AuditError, AuditService, PartPassport},
+        audit::{AuditError, AuditService},
         inspect::record::salt,
     },
     types::{EntryIndex, Serial, Sha256Digest},
@@ -121,7 +121,12 @@ impl Api for AuditEdge {
         };
         let passports = passports
             .into_iter()
-            .map(|PartPassport { index, text, receipt }| pb::Passport { entry_index: index.0, text, receipt })
+            .map(|passport| pb::Passport {
+                entry_index: passport.index.0,
+                erased: convert::erased(&passport.erased),
+                receipt: passport.receipt,
+                text: passport.text,
+            })
             .collect();
         Ok(Response::new(pb::GetPassportResponse { passports }))
     }
@@ -212,7 +217,7 @@ fn selection(filter: Option<pb::DecisionFilter>) -> Result<Selection, Status> {
 /// One table from audit errors to gRPC codes.
 fn status(error: &AuditError) -> Status {
     let code = match error {
-        AuditError::NoPart(_) | AuditError::Export(ExportError::Nothing) => Code::NotFound,
+        AuditError::NoPart { .. } | AuditError::Export(ExportError::Nothing) => Code::NotFound,
         AuditError::Export(ExportError::TooMany { .. } | ExportError::TooManyPeriods { .. }) => Code::OutOfRange,
         AuditError::NotYet { .. } | AuditError::Note(_) => Code::Unavailable,
         AuditError::Read(error) => read_code(error),

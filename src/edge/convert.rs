@@ -16,6 +16,7 @@ use crate::{
         lineage::{
             entry::{COUNTER_MAX, Decision, LabelRecord},
             period::{CounterRange, RANGES_MAX},
+            private::PrivateField,
         },
     },
     ports::index::{Filter, RecipeFilter},
@@ -25,6 +26,7 @@ use crate::{
             request::{Answer, FrameRequest, Refusal, Timings},
         },
         periods::{CloseRequest, Closed},
+        retention::Noted,
     },
     types::{self, Blake3Digest, PixelFormat, Verdict},
 };
@@ -152,6 +154,18 @@ pub fn instant(name: &str, time: prost_types::Timestamp) -> Result<types::Instan
         .and_then(|nanos| nanos.checked_add(i64::from(time.nanos)))
         .ok_or_else(|| bad_field(name, "is outside the years 1970 to 2262"))?;
     types::Instant::from_unix_nanos(nanos).map_err(|error| bad_field(name, error))
+}
+
+/// The private values of an entry that were destroyed.
+#[must_use]
+pub fn erased(erased: &[(PrivateField, Noted)]) -> Vec<pb::ErasedValue> {
+    let message = |(field, (index, entry)): &(PrivateField, Noted)| pb::ErasedValue {
+        field: field.name().to_owned(),
+        entry_index: index.0,
+        erased_at: Some(timestamp(entry.time)),
+        rule: entry.rule.clone(),
+    };
+    erased.iter().map(message).collect()
 }
 
 #[must_use]

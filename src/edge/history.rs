@@ -149,6 +149,7 @@ fn decision_row(row: Row) -> Option<pb::DecisionRow> {
         model_digest: decision.model.digest.to_string(),
         image_digest: decision.image.encoded.to_string(),
         entry: row.bytes.clone(),
+        erased: convert::erased(&row.erased),
     })
 }
 

@@ -52,9 +52,7 @@ impl FromStr for ImageLocation {
         let (class, day, rest) =
             (parts.next().ok_or_else(wrong)?, parts.next().ok_or_else(wrong)?, parts.next().ok_or_else(wrong)?);
         let (pack, offset) = rest.split_once(':').ok_or_else(wrong)?;
-        let is_day = day.len() == 10
-            && day.bytes().enumerate().all(|(i, b)| if matches!(i, 4 | 7) { b == b'-' } else { b.is_ascii_digit() });
-        if !is_day {
+        if !is_day(day) {
             return Err(wrong());
         }
         Ok(Self {
@@ -64,6 +62,13 @@ impl FromStr for ImageLocation {
             offset: offset.parse().map_err(|_| wrong())?,
         })
     }
+}
+
+/// Whether a text is shaped like a day, `2026-11-23`.
+#[must_use]
+pub fn is_day(text: &str) -> bool {
+    text.len() == 10
+        && text.bytes().enumerate().all(|(i, b)| if matches!(i, 4 | 7) { b == b'-' } else { b.is_ascii_digit() })
 }
 
 /// Longest image in bytes; a frame is shorter by configuration.
@@ -110,4 +115,35 @@ pub trait ImageArchive: Send + Sync + 'static {
     /// # Errors
     /// [`ArchiveError`].
     fn get(&self, location: &ImageLocation, digest: Blake3Digest) -> Result<Vec<u8>, ArchiveError>;
+}
+
+/// A pack within its class.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PackName {
+    /// UTC day, `2026-11-23`.
+    pub day: String,
+    pub number: u32,
+}
+
+/// A pack as retention sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PackFacts {
+    pub name: PackName,
+    pub images: u64,
+    pub bytes: u64,
+}
+
+/// Destroys images, in whole packs. Never called for a day that images are still put into.
+pub trait ImageShredder: Send + Sync + 'static {
+    /// The packs of a class of the days before `day`, oldest first.
+    ///
+    /// # Errors
+    /// [`ArchiveError::Io`].
+    fn packs_before(&self, class: &RetentionClass, day: &str) -> Result<Vec<PackFacts>, ArchiveError>;
+
+    /// Destroys the key of each pack, then removes it, durably. What is gone already is no error.
+    ///
+    /// # Errors
+    /// [`ArchiveError::Io`]; to be called again.
+    fn destroy(&self, class: &RetentionClass, packs: &[PackName]) -> Result<(), ArchiveError>;
 }

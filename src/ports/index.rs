@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use crate::core::lineage::private::PrivateField;
 use crate::types::{
     Blake3Digest, CameraId, EntryIndex, Instant, LineId, LotId, ProductId, RecipeRef, Score, Serial, StationId, Verdict,
 };
@@ -54,13 +55,23 @@ pub enum EntryKind {
     Key,
     Start,
     PeriodClose,
+    Retention,
     /// A kind of a later release.
     Other,
 }
 
 impl EntryKind {
-    pub const ALL: [Self; 8] =
-        [Self::Decision, Self::Gap, Self::Recipe, Self::Access, Self::Key, Self::Start, Self::PeriodClose, Self::Other];
+    pub const ALL: [Self; 9] = [
+        Self::Decision,
+        Self::Gap,
+        Self::Recipe,
+        Self::Access,
+        Self::Key,
+        Self::Start,
+        Self::PeriodClose,
+        Self::Retention,
+        Self::Other,
+    ];
 }
 
 /// What the index remembers of one entry.
@@ -234,6 +245,13 @@ pub trait DecisionIndex: FrameIndex {
     /// # Errors
     /// [`IndexError`] when no empty index can be made.
     fn start_over(&self, reason: &str) -> Result<(), IndexError>;
+
+    /// Forgets the serial numbers or lots of these entries, durably: no search finds the entries by them any more, also
+    /// if they are indexed only later. Called when the values are gone from the log's own files.
+    ///
+    /// # Errors
+    /// [`IndexError::Storage`]; to be called again.
+    fn forget(&self, entries: &[EntryIndex], fields: &[PrivateField]) -> Result<(), IndexError>;
 
     /// The entries within `range` that match, in order, at most `limit` (and [`PAGE_ENTRIES_MAX`]) of them.
     ///

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use crate::{
-    core::lineage::private::Opening,
+    core::lineage::{
+        index_ranges::IndexRanges,
+        private::{Opening, PrivateField},
+    },
     ports::archive::ImageLocation,
     types::{Blake3Digest, EntryIndex, FrameKey, Sha256Digest},
 };
@@ -151,6 +154,58 @@ pub trait LogReader: Send + Sync + 'static {
 
     /// RFC 6962 consistency proof between two sizes, `0 < old <= new <= published size`.
     fn consistency_proof(&self, old: u64, new: u64) -> Result<Vec<Sha256Digest>, ReadError>;
+}
+
+/// Private values to be destroyed: these fields of these entries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Doomed {
+    pub entries: IndexRanges,
+    pub fields: Vec<PrivateField>,
+}
+
+/// An erasure that was begun: the retention entries that record it, and how long the log was then.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Intention {
+    pub size: u64,
+    /// The stored bytes of each entry.
+    pub entries: Vec<Vec<u8>>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum EraseError {
+    #[error(transparent)]
+    Log(#[from] AppendError),
+    #[error(transparent)]
+    Files(#[from] ReadError),
+}
+
+/// Destroys private values that are filed beside entries. One erasure at a time: [`Self::intend`], the entries, then
+/// [`Self::destroy`], then [`Self::fulfilled`]; after a crash whoever finds one that is intended goes on with it.
+pub trait PrivateEraser: Send + Sync + 'static {
+    /// Makes an intention durable.
+    ///
+    /// # Errors
+    /// [`ReadError`]; nothing is intended then.
+    fn intend(&self, intention: &Intention) -> Result<(), ReadError>;
+
+    /// What was intended and is not fulfilled.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    fn intended(&self) -> Result<Option<Intention>, ReadError>;
+
+    /// Destroys these values wherever the log has filed them. When this returns, no file of the log holds them and what
+    /// replaced those files is durable. What is gone already is no error.
+    ///
+    /// # Errors
+    /// [`EraseError`]; some may be destroyed then. To be called again, by the next start if the log has stopped.
+    fn destroy(&self, doomed: &[Doomed]) -> Result<(), EraseError>;
+
+    /// Forgets the intention, durably.
+    ///
+    /// # Errors
+    /// [`ReadError`]; it may be found again.
+    fn fulfilled(&self) -> Result<(), ReadError>;
 }
 
 /// A published checkpoint and what it says.

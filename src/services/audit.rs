@@ -30,7 +30,10 @@ use crate::{
         texts::RecipeTexts,
         witness::MemoryError,
     },
-    services::witness::Witnessed,
+    services::{
+        retention::{Noted, RetentionBook},
+        witness::Witnessed,
+    },
     types::{Blake3Digest, EntryIndex, Serial, Sha256Digest},
 };
 
@@ -40,6 +43,8 @@ pub const PASSPORTS_MAX: usize = 100;
 const RECIPE_ENTRIES_MAX: usize = 1000;
 /// Period closes of the asked cameras that are looked at for an export.
 const CLOSES_MAX: usize = 100_000;
+/// Retention entries that go along with an export.
+const RETENTION_ENTRIES_MAX: usize = 1000;
 /// Entries in one bundle of the log.
 const BUNDLE_ENTRIES: u64 = 256;
 /// Entries of one bundle are read together when at least one in so many of them is wanted.
@@ -47,8 +52,12 @@ const TOGETHER: u64 = 8;
 
 #[derive(Debug, thiserror::Error)]
 pub enum AuditError {
-    #[error("there is no decision for part {0:?}")]
-    NoPart(String),
+    #[error("there is no decision for part {part:?}{}", if *.erasures { "; parts that were erased are not found by their serial number any more, but still by entry, `#INDEX`" } else { "" })]
+    NoPart {
+        part: String,
+        /// Whether serial numbers were ever erased.
+        erasures: bool,
+    },
     #[error("entry {index} waits for its checkpoint, which comes within a second; try again")]
     NotYet { index: EntryIndex },
     #[error(transparent)]
@@ -72,6 +81,8 @@ pub struct PartPassport {
     pub text: String,
     /// The same proof as a COSE receipt.
     pub receipt: Vec<u8>,
+    /// The values of this entry that were destroyed, each with the entry that says so.
+    pub erased: Vec<(PrivateField, Noted)>,
 }
 
 /// What audits need, each through its port.
@@ -83,6 +94,8 @@ pub struct AuditService {
     pub texts: Arc<dyn RecipeTexts>,
     pub signer: Arc<LogSigner>,
     pub clock: Arc<dyn Clock>,
+    /// What was destroyed.
+    pub book: Arc<RetentionBook>,
     /// Set where the plant has witnesses.
     pub witnessed: Option<Arc<Witnessed>>,
 }
@@ -122,7 +135,9 @@ impl AuditService {
         let selection = Selection { part: Some(serial.clone()), ..Selection::default() };
         let indexes = self.decisions(&selection, checkpoint.size, PASSPORTS_MAX)?;
         if indexes.is_empty() {
-            return Err(AuditError::NoPart(serial.to_string()));
+            let is_erasure = |(_, entry): &Noted| entry.destroyed.is_some_and(|destroyed| destroyed.serial.is_some());
+            let erasures = self.book.all()?.iter().any(is_erasure);
+            return Err(AuditError::NoPart { part: serial.to_string(), erasures });
         }
         let size = indexes.iter().take(PASSPORTS_MAX).map(|index| index.0 + 1).max().unwrap_or_default();
         let checkpoint = self.covering(size, checkpoint)?;
@@ -154,11 +169,16 @@ impl AuditService {
         let proof = self.reader.inclusion_proof(index, checkpoint.size)?;
         let receipt = Receipt::sign(&self.signer, index, checkpoint.size, proof.clone(), &checkpoint.root);
         let mut openings = self.reader.private(index)?.openings;
+        let mut erased = match Entry::parse(&entry) {
+            Ok(entry) => self.book.missing(index, &entry, &openings)?,
+            Err(_) => Vec::new(),
+        };
         // Who asked is nobody's business outside the plant.
         openings.retain(|opening| opening.field != PrivateField::Client);
+        erased.retain(|(field, _)| *field != PrivateField::Client);
         let passport = Passport { index, entry, openings, proof, checkpoint: checkpoint.note.to_string() };
         self.note(AccessEvent::Passport, Some(index), None, None, who)?;
-        Ok(PartPassport { index, text: passport.to_text(), receipt: receipt.to_bytes() })
+        Ok(PartPassport { index, text: passport.to_text(), receipt: receipt.to_bytes(), erased })
     }
 
     /// Writes the export of `selection` to `sink`. Memory is bounded by [`ENTRIES_MAX`], whatever is selected.
@@ -177,6 +197,8 @@ impl AuditService {
         if indexes.is_empty() {
             return Err(ExportError::Nothing.into());
         }
+        // They come later than the decisions whose values they say are gone.
+        indexes.extend(self.erasures(&indexes)?);
         indexes.extend(self.gaps(selection, checkpoint.size)?);
         let closes = self.closes(selection, &mut indexes, checkpoint.size)?;
         indexes.extend(closes);
@@ -270,6 +292,20 @@ impl AuditService {
             return Err(ExportError::TooManyPeriods { found: chosen.len() }.into());
         }
         Ok(chosen.into_iter().collect())
+    }
+
+    /// The entries that say that private values of these decisions, in ascending order, were destroyed.
+    fn erasures(&self, decisions: &[EntryIndex]) -> Result<Vec<EntryIndex>, ReadError> {
+        let names_one = |(first, last): &(u64, u64)| {
+            let at = decisions.partition_point(|index| index.0 < *first);
+            decisions.get(at).is_some_and(|index| index.0 <= *last)
+        };
+        let concerns = |(_, entry): &Noted| {
+            entry.destroyed.is_some()
+                && entry.entries.as_ref().is_some_and(|entries| entries.ranges().iter().any(names_one))
+        };
+        let all = self.book.all()?;
+        Ok(all.into_iter().filter(concerns).map(|(index, _)| index).take(RETENTION_ENTRIES_MAX).collect())
     }
 
     /// What recipes came into use: few, and the reader of a report wants to know.

@@ -1,8 +1,9 @@
-//! What Lineproof does: inspect, and answer for it.
+//! What Lineproof does: inspect, answer for it, and destroy what must not be kept.
 
 pub mod audit;
 pub mod history;
 pub mod inspect;
 pub mod periods;
 pub mod recipes;
+pub mod retention;
 pub mod witness;

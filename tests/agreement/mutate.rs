@@ -190,9 +190,53 @@ fn others(dice: &mut Dice) -> Vec<Value> {
         json!({"kind": "access", "event": "export", "count": 3, "index": 2, "object": "sha256:x", "private": {}});
     let key = json!({"kind": "key", "purpose": "log", "vkey": "a+b+c"});
     let start = json!({"kind": "start", "recovered": 0, "software": "lineproof 0.1.0", "torn_bytes": 0});
+    let retention = json!({"kind": "retention", "event": *dice.pick(&["erased", "deleted", "held", "released"]), "rule": "Art. 17",
+        "private": {}, "destroyed": {"lot": 1, "serial": 40}, "entries": ranges(dice, 6), "class": "not_ok", "before": time(1), "hold": 3,
+        "kept": 0, "product": "flange", "line": "line-1", "from": time(0), "to": time(9)});
     let unknown =
         json!({"kind": "later_kind", "anything": [{"deep": [[1]]}, true, ""], "private": {"serial": "sha256:00"}});
-    [gap, recipe, access, key, start, unknown].map(place).into()
+    [gap, recipe, access, key, start, retention, unknown].map(place).into()
+}
+
+/// Entry indexes; the first six as they should be written.
+fn ranges(dice: &mut Dice, among: usize) -> Value {
+    let spellings = [
+        "0",
+        "3 17-40 99",
+        "0-1",
+        "9007199254740990-9007199254740991",
+        "5 7 9-10 12",
+        "1000000000000000",
+        "",
+        " 3",
+        "3 ",
+        "3  4",
+        "03",
+        "+3",
+        "-3",
+        "3-",
+        "3-3",
+        "4-3",
+        "3 4",
+        "3-5 6",
+        "3-5 5",
+        "5 3",
+        "3,5",
+        "3-4-5",
+        "9007199254740992",
+        "1-9007199254740992",
+        "99999999999999999",
+        "3 x",
+        "\u{663}",
+        "3\n5",
+        "3 5\n",
+        "00",
+        "0 0",
+        "0-0",
+        "0 1",
+        "0 2",
+    ];
+    json!(*dice.pick(&spellings[..among.min(spellings.len())]))
 }
 
 /// A plant with some ten entries, of which an export takes most, and whose line closed some periods.
@@ -422,6 +466,7 @@ fn odd_value(dice: &mut Dice) -> Value {
         json!("machined@2.0.0"),
         json!("a/b"),
         json!("0x01080001"),
+        json!("3 17-40 99"),
     ];
     match dice.below(8) {
         0 => {
@@ -471,6 +516,8 @@ fn bend_value(dice: &mut Dice, value: &mut Value) {
                         "lot",
                         "part",
                         "to",
+                        "destroyed",
+                        "entries",
                     ]);
                     object.insert(new.into(), odd_value(dice));
                 }
@@ -868,6 +915,10 @@ fn bend_entry(dice: &mut Dice, listed: &mut Listed) {
         }
         3..7 if value["kind"] == "decision" => {
             bend_story(dice, &mut value);
+            value.to_string()
+        }
+        3..8 if value["kind"] == "retention" => {
+            value["entries"] = ranges(dice, usize::MAX);
             value.to_string()
         }
         _ => {

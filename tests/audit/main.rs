@@ -32,6 +32,7 @@ use lineproof::{
     services::{
         audit::{AuditError, AuditService},
         history::Indexer,
+        retention::RetentionBook,
     },
     types::{Blake3Digest, EntryIndex, Verdict},
 };
@@ -89,6 +90,7 @@ impl Plant {
             texts: Arc::new(Texts::default()),
             signer,
             clock: Arc::new(SystemClock::new()),
+            book: Arc::new(RetentionBook::new(reader.clone(), index.clone())),
         };
         let keys = plant_keys.verifier_key().parse().unwrap();
         Self { dir, writer, reader, index, audit, keys }
@@ -295,7 +297,7 @@ fn a_passport_names_its_part_and_a_forged_one_is_refused() {
     fs::write(&file, passport.text.replace(&index_line, "index 1")).unwrap();
     assert!(!plant.is_genuine(&file));
     let unknown = plant.audit.passports_by_serial(&"FL-999999".parse().unwrap(), None);
-    assert!(matches!(unknown, Err(AuditError::NoPart(_))));
+    assert!(matches!(unknown, Err(AuditError::NoPart { .. })));
 }
 
 #[test]

@@ -321,6 +321,53 @@ fn a_restart_keeps_sealed_chunks_and_reads_the_rest_of_the_log_again() {
     assert_eq!(index.last_time(), FACTS[..67_000].iter().filter_map(|facts| facts.time).max());
 }
 
+#[test]
+fn forgotten_parts_are_found_in_no_chunk_sealed_growing_or_yet_to_come() {
+    const CHUNK: u64 = 65_536;
+    // Sixteen chunks are merged: more than a million entries, which take a minute and a half.
+    let chunks = if std::env::var_os("LINEPROOF_MERGED").is_some() { 17 } else { 1 };
+    let rows = chunks * CHUNK + 100;
+    let facts = |n: u64| Facts {
+        serial: Some(format!("S{n}").parse().unwrap()),
+        lot: Some("L".parse().unwrap()),
+        frame: None,
+        ..FACTS[0].clone()
+    };
+    let apply = |index: &SledIndex, to: u64| {
+        let mut next = index.indexed_to().0;
+        while next < to {
+            let end = to.min(next + 10_000);
+            index.apply(EntryIndex(next), &(next..end).map(facts).collect::<Vec<_>>()).unwrap();
+            next = end;
+        }
+    };
+    let dir = TempDir::new().unwrap();
+    let (index, _) = open(dir.path());
+    apply(&index, rows);
+    let gone = [5, CHUNK - 2, (chunks - 1) * CHUNK + 9, rows - 2, rows + 3];
+    index.forget(&gone.map(EntryIndex), &[PrivateField::Serial]).unwrap();
+    let found = |index: &SledIndex, filter: Filter, n: u64| {
+        !index.page(&filter, n..n + 1, Order::OldestFirst, 10).unwrap().is_empty()
+    };
+    let by_serial = |n: u64| Filter { serial: Some(format!("S{n}").parse().unwrap()), ..Filter::default() };
+    let by_lot = || Filter { lot: Some("L".parse().unwrap()), ..Filter::default() };
+    let check = |index: &SledIndex| {
+        for n in gone {
+            assert!(!found(index, by_serial(n), n), "row {n} is still found");
+            assert!(found(index, by_lot(), n), "the lot of row {n} was not to be forgotten");
+            assert!(found(index, by_serial(n + 1), n + 1) && (n == 0 || found(index, by_serial(n - 1), n - 1)));
+        }
+    };
+    apply(&index, rows + 10);
+    check(&index);
+    drop(index);
+    let (index, found) = open(dir.path());
+    assert_eq!((found, index.indexed_to().0), (Found::Whole, chunks * CHUNK));
+    index.forget(&gone.map(EntryIndex), &[PrivateField::Serial]).unwrap();
+    apply(&index, rows + 10);
+    check(&index);
+}
+
 /// A closed index of one sealed chunk; `apply_rest` brings it to this size.
 static CLOSED: LazyLock<TempDir> = LazyLock::new(|| {
     let dir = TempDir::new().unwrap();

@@ -5,6 +5,7 @@
 mod backup;
 mod bad_input;
 mod disk;
+mod erase;
 mod evidence;
 mod faults;
 mod harness;
@@ -12,5 +13,6 @@ mod inspection;
 mod office;
 mod older;
 mod periods;
+mod retention;
 mod syscalls;
 mod witness;

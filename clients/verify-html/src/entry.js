@@ -56,7 +56,7 @@ function checkDecision({ scores, reasons = [], verdict, v }) {
 }
 
 export function checkOpening(opening, entry, index) {
-  const commitments = ["decision", "access", "period_close"].includes(entry.kind) ? entry.private : {};
+  const commitments = ["decision", "access", "period_close", "retention"].includes(entry.kind) ? entry.private : {};
   const commitment = `sha256:${hex(sha256(concat(unhex(opening.salt), encode(opening.value))))}`;
   need(
     Object.hasOwn(commitments, opening.field) && commitments[opening.field] === commitment,

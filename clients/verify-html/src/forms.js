@@ -253,6 +253,20 @@ export function score(text) {
 
 // ---- What belongs where (entry.md, export.md) ----
 
+/** Entry indexes in ascending order, each run of them as one range: `3 17-40 99`. */
+function isRanges(text) {
+  let before = -2;
+  for (const part of text.split(" ")) {
+    const match = /^(0|[1-9][0-9]{0,15})(?:-([1-9][0-9]{0,15}))?$/.exec(part);
+    if (!match) return false;
+    const [first, last] = [Number(match[1]), Number(match[2] ?? match[1])];
+    const isRange = match[2] === undefined || first < last;
+    if (!isRange || !Number.isSafeInteger(last) || first <= before + 1) return false;
+    before = last;
+  }
+  return true;
+}
+
 const PATTERNS = {
   name: /^[A-Za-z0-9._:-]{1,64}$/,
   "recipe-name": /^[A-Za-z0-9._+@-]{1,130}$/,
@@ -291,6 +305,10 @@ const FORMS = {
     "first=whole frames_per_part?=whole from?=time last=whole lost?=range+ parts?=whole period=name restarted?=true to?=time" +
     " unseen?=whole",
   range: "first=whole last=whole",
+  retention:
+    `${HEAD} before?=time class?=text destroyed?=destroyed entries?=ranges event=erased|deleted|held|released from?=time hold?=whole` +
+    " kept?=whole line?=name private=private product?=name rule=text to?=time",
+  destroyed: "client?=whole images?=whole lot?=whole packs?=whole serial?=whole",
   envelope: "payload=text payloadType=application/vnd.in-toto+json signatures=signature*",
   signature: "keyid=text sig=text",
   statement: "_type=https://in-toto.io/Statement/v1 predicate=predicate predicateType=urn:lineproof:export:1 subject=subject*",
@@ -306,7 +324,7 @@ const FORMS = {
   "export-opening": "field=lot|serial index=whole salt=salt value=text",
   "passport-opening": "field=client|lot|serial salt=salt value=text",
 };
-export const KINDS = ["decision", "gap", "recipe", "access", "key", "start", "period_close"];
+export const KINDS = ["decision", "gap", "recipe", "access", "key", "start", "period_close", "retention"];
 const WORDS = { verdict: ["OK", "NOT_OK", "NOT_DECIDABLE"] };
 const RULES = new Map();
 
@@ -358,6 +376,7 @@ function testOfLeaf(rule) {
 function testOfText(rule) {
   if (rule === "text") return () => true;
   if (rule === "time") return isTime;
+  if (rule === "ranges") return isRanges;
   if (rule === "score") return (value) => score(value) !== undefined;
   if (rule === "part") return (value) => PART.test(value) && encode(value).length <= 128;
   if (Object.hasOwn(PATTERNS, rule)) return (value) => PATTERNS[rule].test(value);

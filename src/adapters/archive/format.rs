@@ -19,6 +19,9 @@ const WRAPPED_KEY_BYTES: usize = 32 + SEAL_OVERHEAD_BYTES;
 /// Prefix and sealed key.
 pub(super) const PACK_HEADER_BYTES: usize = PREFIX.len() + WRAPPED_KEY_BYTES;
 
+/// Where the sealed key lies: overwritten with zeroes, it destroys the pack.
+pub(super) const WRAPPED_KEY: std::ops::Range<usize> = PREFIX.len()..PACK_HEADER_BYTES;
+
 const RECORD_MARK: [u8; 4] = *b"LPIM";
 const NONCE_BYTES: usize = 12;
 const TAG_BYTES: usize = 16;

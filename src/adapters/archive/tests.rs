@@ -8,7 +8,10 @@ use aes_gcm::{
 };
 
 use super::*;
-use crate::ports::sealer::SealError;
+use crate::ports::{
+    archive::{ImageShredder as _, PackName},
+    sealer::SealError,
+};
 
 /// Seals as the port says, under a key everybody knows.
 struct OpenSecret;
@@ -116,6 +119,36 @@ fn an_image_is_stored_once_per_class_and_day_also_by_the_next_process() {
     // Nobody knows whether the process before had synced it: this one does.
     assert_eq!(lock(&next.unsynced).packs.len(), 1);
     next.sync().unwrap();
+}
+
+#[test]
+fn a_destroyed_pack_is_gone_for_good_and_the_archive_goes_on() {
+    let plant = Plant::new();
+    let archive = plant.open();
+    let (first, second) = (image(1, 100), image(2, 300));
+    let places = [put(&archive, &first), put(&archive, &second)];
+    let kept = archive.put(&class("ok"), noon(), first.0, &first.1).unwrap();
+    let later = archive.put(&class("not_ok"), "2026-11-25T00:00:00Z".parse().unwrap(), first.0, &first.1).unwrap();
+    assert_eq!(archive.packs_before(&class("not_ok"), "2026-11-23").unwrap(), []);
+    let packs = archive.packs_before(&class("not_ok"), "2026-11-25").unwrap();
+    assert_eq!(packs.iter().map(|pack| (pack.name.day.as_str(), pack.images)).collect::<Vec<_>>(), [("2026-11-23", 2)]);
+    // Somebody may hold the file open or have a link to it: without its key it says nothing.
+    let copy = plant.folder.path().join("link");
+    fs::hard_link(archive.path(&places[0]), &copy).unwrap();
+    let names: Vec<PackName> = packs.into_iter().map(|pack| pack.name).collect();
+    archive.destroy(&class("not_ok"), &names).unwrap();
+    archive.destroy(&class("not_ok"), &names).unwrap();
+
+    assert!(!plant.images().join("not_ok/2026-11-23").exists());
+    assert!(fs::read(&copy).unwrap()[format::WRAPPED_KEY].iter().all(|byte| *byte == 0));
+    for (place, digest) in places.iter().zip([first.0, second.0]) {
+        assert!(matches!(archive.get(place, digest), Err(ArchiveError::Missing(_))));
+    }
+    assert!(archive.get(&kept, first.0).is_ok() && archive.get(&later, first.0).is_ok());
+    // The folder was never synced before it went.
+    archive.sync().unwrap();
+    put(&archive, &image(3, 100));
+    archive.sync().unwrap();
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     io::{self, Read as _, Write as _},
-    os::unix::fs::MetadataExt as _,
+    os::unix::fs::{FileExt as _, MetadataExt as _},
     path::{Path, PathBuf},
 };
 
@@ -72,6 +72,26 @@ pub(super) fn replace_soundly(path: &Path, bytes: &[u8]) -> Result<(), ReadError
     let (temporary, file) = write_beside(path, bytes)?;
     file.sync_all().map_err(sync_failed(&temporary))?;
     fs::rename(&temporary, path).map_err(at(path))
+}
+
+/// Like [`replace_durably`], and then writes zeroes over the file that was there before its room is given back. On a
+/// medium that writes in place that leaves nothing of it; flash keeps old pages until it needs them.
+pub(super) fn replace_and_wipe(path: &Path, bytes: &[u8]) -> Result<(), ReadError> {
+    let old = File::options().write(true).open(path).map_err(at(path))?;
+    replace_durably(path, bytes)?;
+    wipe(&old).map_err(sync_failed(path))
+}
+
+fn wipe(file: &File) -> io::Result<()> {
+    static ZEROES: [u8; 64 << 10] = [0; 64 << 10];
+    let length = file.metadata()?.len();
+    let mut at = 0;
+    while at < length {
+        let take = usize::try_from(length - at).map_or(ZEROES.len(), |left| left.min(ZEROES.len()));
+        file.write_all_at(&ZEROES[..take], at)?;
+        at += take as u64;
+    }
+    file.sync_data()
 }
 
 fn write_beside(path: &Path, bytes: &[u8]) -> Result<(PathBuf, File), ReadError> {

@@ -10,18 +10,23 @@ use crate::{
     core::export::{Lang, words},
     core::lineage::{
         checkpoint::{CHECKPOINT_BYTES_MAX, Checkpoint, VerifierKey},
-        entry::Entry,
+        entry::{Decision, Destroyed, Entry},
+        index_ranges::IndexRanges,
         passport::verify_openings,
         period::{Incomplete, Ledger, Mark, Place, Totals},
-        tiles::{BUNDLE_BYTES_MAX, RightEdge, TILE_WIDTH, Tile, TileKind, encode_hash_tile, parse_bundle},
+        private::{Opening, PrivateField},
+        tiles::{
+            BUNDLE_BYTES_MAX, HASH_TILE_BYTES, RightEdge, TILE_WIDTH, Tile, TileKind, encode_hash_tile, parse_bundle,
+            parse_hash_tile,
+        },
         tree::leaf_hash,
     },
     ports::{
-        archive::ImageArchive,
+        archive::{ArchiveError, ImageArchive},
         lineage::{PrivateRecord, ReadError},
         sealer::Sealer,
     },
-    types::Sha256Digest,
+    types::{Instant, Sha256Digest},
 };
 
 /// Problems that are told one by one; the others are only counted.
@@ -57,11 +62,41 @@ pub struct FsckReport {
     pub periods: Totals,
     /// Periods in which the log says itself that frames are missing. No damage: the log is whole, the line's frames are not.
     pub incomplete: Vec<String>,
+    /// Images that are gone because their time was over, as entries say.
+    pub deleted_images: u64,
+    #[serde(skip)]
+    missing: Vec<MissingImage>,
+    /// Classes, and the times before which everything of them was deleted.
+    #[serde(skip)]
+    deletions: Vec<(String, Instant)>,
+    /// Private values that entries say are destroyed, and that are.
+    pub erased: u64,
+    /// An erasure was interrupted; the next start finishes it.
+    pub erasing: bool,
+    #[serde(skip)]
+    erasures: Vec<Erasure>,
     /// Bytes at the end of the write-ahead log that belong to no acknowledged entry; the next start cuts them.
     pub torn_bytes: u64,
     /// What does not fit, in plain words, at most a hundred.
     pub problems: Vec<String>,
     pub problem_count: u64,
+}
+
+/// What an entry says is destroyed.
+#[derive(Debug)]
+struct Erasure {
+    said_by: u64,
+    entries: IndexRanges,
+    fields: Vec<PrivateField>,
+}
+
+/// An image that an entry names and that is not there.
+#[derive(Debug)]
+struct MissingImage {
+    index: u64,
+    class: String,
+    time: Instant,
+    reason: String,
 }
 
 impl FsckReport {
@@ -81,6 +116,9 @@ impl FsckReport {
         self.private_values += other.private_values;
         self.unopened += other.unopened;
         self.images += other.images;
+        self.erasures.extend(other.erasures);
+        self.missing.extend(other.missing);
+        self.deletions.extend(other.deletions);
         self.problem_count += other.problem_count;
         let room = PROBLEMS_MAX - self.problems.len();
         self.problems.extend(other.problems.into_iter().take(room));
@@ -125,6 +163,12 @@ impl Fsck<'_> {
         };
         report.incomplete = ledger.incomplete().iter().take(PROBLEMS_MAX).map(say).collect();
         let size = published + report.waiting;
+        // 5. What entries say is destroyed is not there any more.
+        Self::check_missing(&mut report);
+        report.erasing = self.config.erasing().exists();
+        if !report.erasing {
+            self.check_erasures(published, &records, &mut report);
+        }
         if let Some(indexed) = self.indexed_to.filter(|indexed| *indexed > size) {
             report.problem(format_args!(
                 "the index knows {indexed} entries, the log has {size}: it belongs to another log; `lineproof reindex` makes a new one"
@@ -267,6 +311,17 @@ impl Fsck<'_> {
             Ok(record) => record,
             Err(error) => return report.problem(format_args!("private record of entry {index}: {error}")),
         };
+        if let Entry::Retention(entry) = entry
+            && let (Some(class), Some(before), Some(Destroyed { packs: Some(_), .. })) =
+                (&entry.class, entry.before, entry.destroyed)
+        {
+            report.deletions.push((class.clone(), before));
+        }
+        if let Entry::Retention(entry) = entry
+            && let (Some(destroyed), Some(entries)) = (entry.destroyed, &entry.entries)
+        {
+            report.erasures.push(Erasure { said_by: index, entries: entries.clone(), fields: destroyed.fields() });
+        }
         if let Err(error) = verify_openings(entry, &record.openings) {
             report.problem(format_args!("private record of entry {index}: {error}"));
         }
@@ -277,24 +332,73 @@ impl Fsck<'_> {
         if let Entry::Decision(decision) = entry
             && !decision.image.archive.starts_with("none:")
         {
-            self.check_image(index, decision.image.encoded, &record, report);
+            self.check_image(index, decision, &record, report);
         }
     }
 
-    fn check_image(
+    fn check_erasures(&self, published: u64, records: &HashMap<u64, wal::Record>, report: &mut FsckReport) {
+        for Erasure { said_by, entries, fields } in std::mem::take(&mut report.erasures) {
+            // An entry can only say it of entries before itself.
+            for index in entries.ranges().iter().flat_map(|(first, last)| *first..=(*last).min(said_by)) {
+                let there = self
+                    .openings(index, published, records)
+                    .map(|openings| openings.into_iter().filter(|opening| fields.contains(&opening.field)).count());
+                match there {
+                    Ok(0) => report.erased += 1,
+                    Ok(_) => report.problem(format_args!(
+                        "a private value of entry {index} is filed, though entry {said_by} says it was destroyed: an older copy was brought back; erase it again"
+                    )),
+                    Err(error) => report.problem(format_args!("private record of entry {index}: {error}")),
+                }
+            }
+        }
+    }
+
+    /// What is filed of one entry.
+    fn openings(
         &self,
         index: u64,
-        digest: crate::types::Blake3Digest,
-        record: &PrivateRecord,
-        report: &mut FsckReport,
-    ) {
+        published: u64,
+        records: &HashMap<u64, wal::Record>,
+    ) -> Result<Vec<Opening>, String> {
+        if let Some(record) = records.get(&index) {
+            let opened = private::open(self.sealer, &leaf_hash(&record.entry), &record.sealed);
+            return opened.map(|record| record.openings);
+        }
+        let tile = Tile::in_log(TileKind::Hashes(0), index / TILE_WIDTH, published).ok_or("there is no such entry")?;
+        let path = self.config.log_dir().join(tile.path());
+        let bytes = files::read(&path, HASH_TILE_BYTES).map_err(|error| error.to_string())?.unwrap_or_default();
+        let hashes = parse_hash_tile(&bytes, tile.width).map_err(|error| error.to_string())?;
+        let leaf = hashes.get(usize::try_from(index % TILE_WIDTH).expect("an offset is below 256"));
+        let sealed = private::read(&self.config.private_dir(), index).map_err(|error| error.to_string())?;
+        let opened = private::open(self.sealer, leaf.ok_or("there is no such entry")?, &sealed);
+        opened.map(|record| record.openings)
+    }
+
+    fn check_image(&self, index: u64, decision: &Decision, record: &PrivateRecord, report: &mut FsckReport) {
         report.images += 1;
         match record.image_location() {
             None => report.problem(format_args!("entry {index} says its image is archived, but nobody filed where")),
-            Some(location) => {
-                if let Err(error) = self.archive.get(&location, digest) {
-                    report.problem(format_args!("image of entry {index}: {error}"));
-                }
+            Some(location) => match self.archive.get(&location, decision.image.encoded) {
+                Ok(_) => {}
+                Err(error @ ArchiveError::Missing(_)) => report.missing.push(MissingImage {
+                    index,
+                    class: decision.image.archive.clone(),
+                    time: decision.time,
+                    reason: error.to_string(),
+                }),
+                Err(error) => report.problem(format_args!("image of entry {index}: {error}")),
+            },
+        }
+    }
+
+    /// A missing image is right if an entry says that its class was deleted up to a later time.
+    fn check_missing(report: &mut FsckReport) {
+        for MissingImage { index, class, time, reason } in std::mem::take(&mut report.missing) {
+            if report.deletions.iter().any(|(deleted, before)| *deleted == class && time < *before) {
+                report.deleted_images += 1;
+            } else {
+                report.problem(format_args!("image of entry {index}: {reason}"));
             }
         }
     }

@@ -141,6 +141,7 @@ pub(super) struct Integrator {
 impl Integrator {
     /// Puts the entries up to `to` into tiles, checks them, and publishes `signed` over them, or a new checkpoint.
     pub fn integrate(&mut self, shared: &Shared, to: u64, signed: Option<SignedCheckpoint>) -> Result<(), ReadError> {
+        let _filing = lock_mutex(&shared.filing);
         let from = self.edge.size();
         let open_bundle = from / TILE_WIDTH * TILE_WIDTH;
         let entries = lock_read(&shared.tail).range(open_bundle, to);
@@ -255,6 +256,7 @@ impl Integrator {
 
     /// Removes segments whose entries are all in full tiles, after making those durable.
     pub fn retire_segments(&mut self, shared: &Shared) -> Result<(), ReadError> {
+        let _filing = lock_mutex(&shared.filing);
         while self.retired + wal::SEGMENT_ENTRIES <= self.edge.size() {
             let (first, end) = (self.retired, self.retired + wal::SEGMENT_ENTRIES);
             // The writer still holds the last segment until it begins the next.

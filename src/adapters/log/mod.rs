@@ -14,6 +14,7 @@ use std::{
 };
 
 pub mod copy;
+mod erase;
 mod files;
 mod frames;
 pub mod fsck;
@@ -95,6 +96,11 @@ impl LogConfig {
 
     fn checkpoint(&self) -> PathBuf {
         self.log_dir().join("checkpoint")
+    }
+
+    /// An erasure that is under way.
+    fn erasing(&self) -> PathBuf {
+        self.data_dir.join("erasing")
     }
 }
 
@@ -189,6 +195,15 @@ impl Tail {
         self.entries.get(usize::try_from(index.checked_sub(self.first)?).ok()?)
     }
 
+    /// Gives an entry another private record, if the entry is here.
+    fn reseal(&mut self, index: u64, sealed: &Arc<[u8]>) {
+        let at = index.checked_sub(self.first).and_then(|at| usize::try_from(at).ok());
+        if let Some(entry) = at.and_then(|at| self.entries.get_mut(at)) {
+            self.bytes = self.bytes - entry.sealed.len() + sealed.len();
+            entry.sealed = sealed.clone();
+        }
+    }
+
     fn range(&self, start: u64, end: u64) -> Vec<TailEntry> {
         (start..end).map(|index| self.get(index).expect("unpublished entries are in the tail").clone()).collect()
     }
@@ -246,6 +261,10 @@ struct Shared {
     published: RwLock<Arc<Published>>,
     signal: Mutex<Signal>,
     changed: Condvar,
+    /// Held by whoever moves private records from place to place: an integration, an erasure.
+    filing: Mutex<()>,
+    /// Held over a whole erasure.
+    erasing: Mutex<()>,
     /// Groups made durable since the log was opened.
     groups: AtomicU64,
     cache: reader::Cache,
@@ -323,6 +342,7 @@ impl Shared {
 
 enum Command {
     Append(Box<writer::Prepared>, Answer),
+    Erase(erase::Job),
     Shutdown,
 }
 
@@ -505,7 +525,7 @@ impl LogWriter for LogHandle {
                 Ok(()) => None,
                 Err(refused) => match refused.0 {
                     Command::Append(_, done) => Some(done),
-                    Command::Shutdown => unreachable!("an append was sent"),
+                    Command::Erase(_) | Command::Shutdown => unreachable!("an append was sent"),
                 },
             },
         };

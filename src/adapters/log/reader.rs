@@ -110,18 +110,11 @@ impl LogReader for LogStoreReader {
     }
 
     fn private(&self, index: EntryIndex) -> Result<PrivateRecord, ReadError> {
-        let in_memory = lock_read(&self.shared.tail).get(index.0).map(|entry| (entry.sealed.clone(), entry.leaf));
-        let dir = self.shared.config.private_dir();
-        let opened = match in_memory {
-            Some((sealed, leaf)) => private::open(&*self.shared.sealer, &leaf, &sealed),
-            None => {
-                let leaf = self.shared.leaf(index.0)?;
-                let sealed = private::read(&dir, index.0)?;
-                private::open(&*self.shared.sealer, &leaf, &sealed)
-            }
-        };
-        let place = private::path(&dir, index.0 / TILE_WIDTH);
-        opened.map_err(|error| damaged(&place, format_args!("private record of entry {index}: {error}")))
+        // An erasure wipes the file it replaces, perhaps in the middle of a look; the new file is in place then.
+        self.shared.private(index).or_else(|error| match error {
+            ReadError::Damaged { .. } => self.shared.private(index),
+            other => Err(other),
+        })
     }
 
     fn inclusion_proof(&self, index: EntryIndex, size: u64) -> Result<Vec<Sha256Digest>, ReadError> {
@@ -164,6 +157,21 @@ impl Shared {
                 ),
             }),
         }
+    }
+
+    fn private(&self, index: EntryIndex) -> Result<PrivateRecord, ReadError> {
+        let in_memory = lock_read(&self.tail).get(index.0).map(|entry| (entry.sealed.clone(), entry.leaf));
+        let dir = self.config.private_dir();
+        let opened = match in_memory {
+            Some((sealed, leaf)) => private::open(&*self.sealer, &leaf, &sealed),
+            None => {
+                let leaf = self.leaf(index.0)?;
+                let sealed = private::read(&dir, index.0)?;
+                private::open(&*self.sealer, &leaf, &sealed)
+            }
+        };
+        let place = private::path(&dir, index.0 / TILE_WIDTH);
+        opened.map_err(|error| damaged(&place, format_args!("private record of entry {index}: {error}")))
     }
 
     /// Entries that can be read.
@@ -255,7 +263,7 @@ impl Shared {
         places
     }
 
-    fn leaf(&self, index: u64) -> Result<Sha256Digest, ReadError> {
+    pub(super) fn leaf(&self, index: u64) -> Result<Sha256Digest, ReadError> {
         let size = self.published().size;
         let tile = Tile::in_log(TileKind::Hashes(0), index / TILE_WIDTH, size);
         let offset = usize::try_from(index % TILE_WIDTH).expect("an offset is below 256");

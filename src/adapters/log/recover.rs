@@ -105,6 +105,8 @@ pub(super) fn open(
         published: RwLock::new(Arc::new(Published { size: 0, checkpoint: None, edge: None })),
         signal: Mutex::new(Signal::default()),
         changed: Condvar::new(),
+        filing: Mutex::default(),
+        erasing: Mutex::default(),
         groups: AtomicU64::new(0),
         cache: reader::Cache::default(),
         _lock: lock,

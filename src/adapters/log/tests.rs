@@ -16,6 +16,8 @@ use aes_gcm::{
 };
 use tempfile::TempDir;
 
+mod erase;
+
 use super::{wal::SEGMENT_ENTRIES, *};
 use crate::{
     core::lineage::{

@@ -13,7 +13,7 @@ use std::{
     sync::Arc,
 };
 
-use super::files::{at, damaged, read, replace_durably, sync_dir};
+use super::files::{at, damaged, read, replace_and_wipe, replace_durably, sync_dir};
 use crate::{core::lineage::entry::ENTRY_BYTES_MAX, planted, ports::lineage::ReadError};
 
 /// Entries in one segment: 64 bundles. Start-up reads at most two segments, about 50 MB.
@@ -120,6 +120,11 @@ impl Segment {
         Ok(Self { path, file, first: scan.first, binding: scan.binding, len: scan.end })
     }
 
+    /// The first entry this segment takes.
+    pub fn first(&self) -> u64 {
+        self.first
+    }
+
     /// The entry after the last one this segment takes.
     pub fn end(&self) -> u64 {
         self.first + SEGMENT_ENTRIES
@@ -132,20 +137,14 @@ impl Segment {
     }
 
     fn encode(&self, kind: u8, index: u64, group: u64, payload: &[&[u8]], bytes: &mut Vec<u8>) {
-        let length: usize = payload.iter().map(|part| part.len()).sum();
-        let length = u32::try_from(length).expect("a payload has less than 20 KiB");
-        let mut header = [0; 28];
-        header[..4].copy_from_slice(&FRAME_MAGIC);
-        header[4] = kind;
-        header[8..12].copy_from_slice(&length.to_be_bytes());
-        header[12..20].copy_from_slice(&index.to_be_bytes());
-        header[20..28].copy_from_slice(&group.to_be_bytes());
-        let start = bytes.len();
-        bytes.extend_from_slice(&header);
-        bytes.extend_from_slice(&[0; 32]);
-        payload.iter().for_each(|part| bytes.extend_from_slice(part));
-        let digest = digest(&self.binding, &header, &bytes[start + FRAME_HEADER_BYTES..]);
-        bytes[start + 28..start + FRAME_HEADER_BYTES].copy_from_slice(&digest);
+        encode_frame(&self.binding, kind, index, group, payload, bytes);
+    }
+
+    /// Goes on in the file that [`rewrite`] put in the place of this segment's.
+    pub fn rewritten(&mut self, len: u64) -> Result<(), ReadError> {
+        self.file = OpenOptions::new().write(true).open(&self.path).map_err(at(&self.path))?;
+        self.len = len;
+        Ok(())
     }
 
     /// Writes a group and makes it durable. After an error nothing is known of the file: never retried.
@@ -164,6 +163,62 @@ impl Segment {
         self.len += bytes.len() as u64;
         Ok(())
     }
+}
+
+fn encode_frame(binding: &[u8; 32], kind: u8, index: u64, group: u64, payload: &[&[u8]], bytes: &mut Vec<u8>) {
+    let length: usize = payload.iter().map(|part| part.len()).sum();
+    let length = u32::try_from(length).expect("a payload has less than 20 KiB");
+    let mut header = [0; 28];
+    header[..4].copy_from_slice(&FRAME_MAGIC);
+    header[4] = kind;
+    header[8..12].copy_from_slice(&length.to_be_bytes());
+    header[12..20].copy_from_slice(&index.to_be_bytes());
+    header[20..28].copy_from_slice(&group.to_be_bytes());
+    let start = bytes.len();
+    bytes.extend_from_slice(&header);
+    bytes.extend_from_slice(&[0; 32]);
+    payload.iter().for_each(|part| bytes.extend_from_slice(part));
+    let digest = digest(binding, &header, &bytes[start + FRAME_HEADER_BYTES..]);
+    bytes[start + 28..start + FRAME_HEADER_BYTES].copy_from_slice(&digest);
+}
+
+/// Writes a segment again in which `reseal` may give entries other private records, whole or not at all, and wipes the
+/// file that it replaces. Every frame stays in its place and group. Returns the new length; `None` when nothing changes.
+///
+/// # Errors
+/// [`ReadError`]: also when the segment does not end with a whole frame. The old file is then still there.
+pub(super) fn rewrite(
+    dir: &Path,
+    first: u64,
+    origin: &str,
+    mut reseal: impl FnMut(&Record) -> Option<Arc<[u8]>>,
+) -> Result<Option<u64>, ReadError> {
+    let path = segment_path(dir, first);
+    let bytes = read(&path, SEGMENT_BYTES_MAX)?.ok_or_else(|| damaged(&path, "the file is gone"))?;
+    let header = header(first, origin);
+    let binding = *blake3::hash(&header).as_bytes();
+    let mut rest = bytes.strip_prefix(&header).ok_or_else(|| damaged(&path, "its head is damaged"))?;
+    let mut rewritten = header.to_vec();
+    let mut is_changed = false;
+    while !rest.is_empty() {
+        let (frame, after) =
+            Frame::parse(&binding, rest).ok_or_else(|| damaged(&path, "a frame that does not read"))?;
+        match frame.record().and_then(|record| Some((reseal(&record)?, record))) {
+            Some((sealed, record)) => {
+                is_changed = true;
+                let length = u16::try_from(record.entry.len()).expect("an entry has at most 8 KiB");
+                let payload: [&[u8]; 3] = [&length.to_be_bytes(), &record.entry, &sealed];
+                encode_frame(&binding, KIND_ENTRY, frame.index, frame.group, &payload, &mut rewritten);
+            }
+            None => rewritten.extend_from_slice(&rest[..rest.len() - after.len()]),
+        }
+        rest = after;
+    }
+    if !is_changed {
+        return Ok(None);
+    }
+    replace_and_wipe(&path, &rewritten)?;
+    Ok(Some(rewritten.len() as u64))
 }
 
 fn digest(binding: &[u8; 32], header: &[u8], payload: &[u8]) -> [u8; 32] {

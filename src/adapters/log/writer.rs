@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{
-    Answer, Command, Finish, LogState, PENDING_BYTES_MAX, PENDING_ENTRIES_MAX, Shared, TailEntry, files,
+    Answer, Command, Finish, LogState, PENDING_BYTES_MAX, PENDING_ENTRIES_MAX, Shared, TailEntry, erase, files,
     frames::Known,
     lock_mutex, lock_read, lock_write, private,
     wal::{Record, Segment},
@@ -48,8 +48,12 @@ pub(super) fn spawn(
         });
         // Whoever still waits in the queue is told, not forgotten.
         let refusal = shared.state().refusal().unwrap_or(AppendError::Closed);
-        while let Ok(Command::Append(_, done)) = queue.try_recv() {
-            done.give(Err(refusal.clone()));
+        while let Ok(command) = queue.try_recv() {
+            match command {
+                Command::Append(_, done) => done.give(Err(refusal.clone())),
+                Command::Erase(job) => job.give(Err(refusal.clone().into())),
+                Command::Shutdown => {}
+            }
         }
         lock_mutex(&shared.signal).finish = Some(finish);
         shared.wake();
@@ -94,6 +98,13 @@ struct Writer<'a> {
     free_space: Option<(Instant, u64)>,
 }
 
+/// What follows a group.
+enum Then {
+    Go,
+    Erase(erase::Job),
+    End,
+}
+
 /// What a group will write.
 #[derive(Default)]
 struct Staged {
@@ -109,25 +120,28 @@ impl Writer<'_> {
             let mut group = Vec::new();
             let mut group_bytes = 0;
             let mut next = queue.recv().ok();
-            let finish = loop {
+            let then = loop {
                 match next {
                     // Nobody holds a handle any more.
                     None if group.is_empty() => return Finish::Leave,
-                    None => break None,
-                    Some(Command::Shutdown) => break Some(Finish::Publish),
+                    None => break Then::Go,
+                    Some(Command::Shutdown) => break Then::End,
+                    Some(Command::Erase(job)) => break Then::Erase(job),
                     Some(Command::Append(append, done)) => {
                         group_bytes += append.entry.len();
                         group.push((*append, done));
                     }
                 }
                 if group.len() >= self.group_entries_max() || group_bytes >= GROUP_BYTES_MAX {
-                    break None;
+                    break Then::Go;
                 }
                 next = queue.try_recv().ok();
             };
             self.commit(group);
-            if let Some(finish) = finish {
-                return finish;
+            match then {
+                Then::Go => {}
+                Then::Erase(job) => self.erase(job),
+                Then::End => return Finish::Publish,
             }
         }
     }
@@ -220,6 +234,18 @@ impl Writer<'_> {
         let free = files::free_bytes(&self.shared.config.data_dir)?;
         self.free_space = Some((Instant::now(), free));
         Ok(free)
+    }
+
+    /// Between two groups, so that nobody else has the write-ahead log in hand.
+    fn erase(&mut self, job: erase::Job) {
+        let outcome = match self.shared.state().refusal() {
+            Some(refusal) => Err(refusal.into()),
+            None => erase::in_write_ahead_log(self.shared, &mut self.segment, job.doomed()).map_err(|error| {
+                // With a full disk nothing was replaced. After any other failure nobody knows.
+                if files::is_full(&error) { error.into() } else { self.stop(&error).into() }
+            }),
+        };
+        job.give(outcome);
     }
 
     fn begin_segment(&mut self) -> Result<(), ReadError> {

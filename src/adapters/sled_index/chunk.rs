@@ -5,7 +5,10 @@
 //! in row order; that they nearly always ascend makes the smallest and largest time of 256 rows, the zone, decide most
 //! rows unread.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use roaring::RoaringBitmap;
 
@@ -88,6 +91,7 @@ pub(super) fn kind_code(kind: EntryKind) -> u8 {
         EntryKind::Key => 4,
         EntryKind::Start => 5,
         EntryKind::PeriodClose => 6,
+        EntryKind::Retention => 7,
         EntryKind::Other => 255,
     }
 }
@@ -158,6 +162,11 @@ impl Tail {
     fn mark(&mut self, field: Field, value: &[u8], row: u32) {
         let key = [&[field as u8], value].concat();
         self.bitmaps.entry(key).or_default().try_push(row).expect("rows come in order");
+    }
+
+    /// Makes these rows no longer found by what is hashed.
+    pub(super) fn forget(&mut self, hashed: Hashed, rows: &BTreeSet<u32>) {
+        self.chains[hashed as usize].forget(rows);
     }
 
     pub(super) fn rows_of(&self, hashed: Hashed, hash: &Hash) -> Vec<u32> {

@@ -17,6 +17,7 @@
 
 mod chunk;
 mod codec;
+mod forget;
 mod keys;
 mod postings;
 mod query;
@@ -43,7 +44,7 @@ use self::{
     store::{Fault, OpenError, Store},
 };
 use crate::{
-    core::counter::stands_at,
+    core::{counter::stands_at, lineage::private::PrivateField},
     ports::index::{
         BUCKET_NANOS_MIN, COUNT_CELLS_MAX, CountBy, CountCell, DecisionIndex, Facts, Filter, FrameIndex, IndexError,
         Order, PAGE_ENTRIES_MAX,
@@ -79,6 +80,8 @@ pub struct SledIndex {
     /// One caller at a time changes the index.
     follower: Mutex<()>,
     damage: Mutex<Option<String>>,
+    /// What entries that are not indexed yet must not be found by.
+    forgotten: Mutex<BTreeMap<u64, Vec<Hashed>>>,
     /// The largest `indexed_to` anyone was told: the writer no longer remembers frames below it (G6).
     promised: AtomicU64,
 }
@@ -124,6 +127,7 @@ impl SledIndex {
             state: RwLock::new(state),
             follower: Mutex::new(()),
             damage: Mutex::new(None),
+            forgotten: Mutex::default(),
             promised: AtomicU64::new(0),
         };
         Ok((index, found))
@@ -359,7 +363,8 @@ impl DecisionIndex for SledIndex {
             let room = (CHUNK_ROWS - state.tail_len()) as usize;
             let (now, later) = rest.split_at(room.min(rest.len()).min(ROWS_PER_LOCK));
             for facts in now {
-                state.tail.push(facts, |hashed, value| self.hash(hashed, value));
+                let facts = self.without_forgotten(state.len(), facts);
+                state.tail.push(&facts, |hashed, value| self.hash(hashed, value));
                 state.last_time = state.last_time.max(facts.time.map_or(NO_TIME, Instant::unix_nanos));
             }
             rest = later;
@@ -386,6 +391,12 @@ impl DecisionIndex for SledIndex {
         *state = State { generation, ..fresh };
         *self.damage.lock().unwrap_or_else(PoisonError::into_inner) = None;
         Ok(())
+    }
+
+    fn forget(&self, entries: &[EntryIndex], fields: &[PrivateField]) -> Result<(), IndexError> {
+        let _follower = self.follower.lock().unwrap_or_else(PoisonError::into_inner);
+        remove_aside(&self.path).map_err(|error| storage(&self.path, error.to_string()))?;
+        self.try_forget(entries, fields).map_err(|fault| self.fault(fault))
     }
 
     fn page(
@@ -576,16 +587,21 @@ fn codec_u64(bytes: &[u8]) -> Result<u64, Malformed> {
 
 /// Renames the folder; only the last one that was moved aside is kept, so damage cannot fill the disk.
 fn move_aside(path: &Path) -> io::Result<PathBuf> {
+    let aside = remove_aside(path)?;
+    fs::rename(path, &aside)?;
+    Ok(aside)
+}
+
+/// Removes what was moved aside, and returns where it lay.
+fn remove_aside(path: &Path) -> io::Result<PathBuf> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".");
     name.push(ASIDE);
     let aside = path.with_file_name(name);
     match fs::remove_dir_all(&aside) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(aside),
     }
-    fs::rename(path, &aside)?;
-    Ok(aside)
 }
 
 fn storage(path: &Path, reason: String) -> IndexError {

@@ -4,7 +4,7 @@
 //! run. A run covers one chunk; [`MERGE`] of them are merged into one, or the look-up that every frame makes (G6) would
 //! grow by one read for each chunk: at 100 million entries 1,500 reads become 115.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use super::{
     codec::{Malformed, Reader, put_varint},
@@ -135,6 +135,17 @@ impl Chains {
             .or_insert((row, row));
     }
 
+    /// Takes these rows out of their chains.
+    pub(super) fn forget(&mut self, rows: &BTreeSet<u32>) {
+        let mut hashes = vec![None; self.next.len()];
+        for (hash, &(first, _)) in &self.ends {
+            let kept = self.chain(first).into_iter().filter(|row| !rows.contains(row));
+            kept.for_each(|row| hashes[row as usize] = Some(*hash));
+        }
+        *self = Self::default();
+        hashes.into_iter().for_each(|hash| self.push(hash));
+    }
+
     pub(super) fn rows(&self, hash: &Hash) -> Vec<u32> {
         self.ends.get(hash).map_or_else(Vec::new, |&(first, _)| self.chain(first))
     }
@@ -158,6 +169,17 @@ impl Chains {
         }
         Ok(())
     }
+}
+
+/// A bucket without these rows; `None` when it has none of them.
+pub(super) fn without(bytes: &[u8], rows: &BTreeSet<u32>) -> Result<Option<Vec<u8>>, Malformed> {
+    let mut groups = decode_bucket(bytes)?;
+    if !groups.iter().flat_map(|(_, rows)| rows).any(|row| rows.contains(row)) {
+        return Ok(None);
+    }
+    groups.iter_mut().for_each(|(_, found)| found.retain(|row| !rows.contains(row)));
+    groups.retain(|(_, found)| !found.is_empty());
+    Ok(Some(encode_bucket(&groups)))
 }
 
 /// Merges the same bucket of [`MERGE`] neighbouring chunks' runs: the buckets of the merged run that it becomes.
@@ -197,6 +219,26 @@ mod tests {
                 let bucket = &buckets[usize::from(Level::Chunk.bucket_of(&hash(seed)))];
                 prop_assert_eq!(&find_in_bucket(bucket, &hash(seed)).unwrap(), &rows);
                 prop_assert_eq!(&chains.rows(&hash(seed)), &rows);
+            }
+        }
+
+        #[test]
+        fn rows_that_are_forgotten_are_found_by_no_hash(
+            seeds in prop::collection::vec(prop::option::of(any::<u8>()), 1..400),
+            forgotten in prop::collection::btree_set(0_u32..400, 0..100),
+        ) {
+            let mut chains = Chains::default();
+            seeds.iter().for_each(|seed| chains.push(seed.map(hash)));
+            let mut buckets = Vec::new();
+            chains.buckets(|_, bytes| { buckets.push(bytes); Ok(()) }).unwrap();
+            chains.forget(&forgotten);
+            for seed in 0..=255 {
+                let rows = (0_u32..).zip(&seeds).filter(|(row, s)| **s == Some(seed) && !forgotten.contains(row));
+                let rows: Vec<u32> = rows.map(|(row, _)| row).collect();
+                prop_assert_eq!(&chains.rows(&hash(seed)), &rows);
+                let bucket = &buckets[usize::from(Level::Chunk.bucket_of(&hash(seed)))];
+                let bucket = without(bucket, &forgotten).unwrap().unwrap_or_else(|| bucket.clone());
+                prop_assert_eq!(&find_in_bucket(&bucket, &hash(seed)).unwrap(), &rows);
             }
         }
 

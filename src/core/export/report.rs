@@ -10,9 +10,12 @@ use super::{
     balance::Balances,
     keys::VerifierKey,
     manifest::{Absent, CheckpointFacts, Selection},
-    summary::{PartRow, Place, RecipeUse, Summary},
+    summary::{ErasureRow, PartRow, Place, RecipeUse, Summary},
 };
-use crate::types::{Instant, Score};
+use crate::{
+    core::lineage::private::PrivateField,
+    types::{Instant, Score},
+};
 
 const SHELL: &str = include_str!("report.html");
 const ARTICLE: &str = include_str!("article.html");
@@ -83,6 +86,8 @@ struct Article {
     periods: periods::Periods,
     recipes: Vec<RecipeBlock>,
     events: String,
+    erasures_lead: String,
+    erasures: Vec<ErasureLine>,
     absent: String,
     proves: Vec<String>,
     proves_not: Vec<String>,
@@ -184,6 +189,15 @@ struct GapLine {
 }
 
 #[derive(Serialize)]
+struct ErasureLine {
+    time: String,
+    rule: String,
+    what: String,
+    entries: String,
+    index: String,
+}
+
+#[derive(Serialize)]
 struct RecipeBlock {
     name: String,
     decisions: String,
@@ -202,6 +216,8 @@ const CHART_LEFT: f64 = 46.0;
 const CHART_WIDTH: f64 = 854.0;
 const CHART_FLOOR: f64 = 160.0;
 const CHART_HEIGHT: f64 = 146.0;
+/// Entry indexes of an erasure that are written out.
+const RANGES_CHARS_MAX: usize = 60;
 /// Width of a score bar.
 const BAR_WIDTH: f64 = 152.0;
 
@@ -262,11 +278,11 @@ impl Words {
             holes_matter: every_frame,
             holes_note: self.holes_note(every_frame).into(),
             chart: self.chart(summary),
-            attention: summary.attention.iter().map(|row| self.part(row, vary)).collect(),
+            attention: summary.attention.iter().map(|row| self.part(row, summary, vary)).collect(),
             attention_cut: self.attention_cut(summary),
             // With only parts that did not pass, the table above has them all.
             parts: if all_shown && counts.ok > 0 {
-                summary.parts.iter().map(|row| self.part(row, vary)).collect()
+                summary.parts.iter().map(|row| self.part(row, summary, vary)).collect()
             } else {
                 Vec::new()
             },
@@ -276,6 +292,8 @@ impl Words {
             periods: self.periods(balances),
             recipes: summary.recipes.iter().map(|(digest, recipe)| self.recipe(&digest.to_string(), recipe)).collect(),
             events: self.events(summary),
+            erasures_lead: self.erasures_lead(summary),
+            erasures: summary.erasures.iter().map(|row| self.erasure(row)).collect(),
             absent: self.absent(context.absent),
             proves: self.proves(),
             proves_not: self.proves_not(),
@@ -508,8 +526,16 @@ impl Words {
         if count == 1 { unit.into() } else { format!("{count} {unit}") }
     }
 
-    fn part(self, row: &PartRow, vary: Vary) -> Part {
+    fn part(self, row: &PartRow, summary: &Summary, vary: Vary) -> Part {
+        let gone = |field| summary.erased(row.index, field).map(|erasure| number(erasure.index));
         let lot = row.lot.as_ref().map(|lot| format!("{} {lot}", self.t("lot", "Los")));
+        let lot = lot.or_else(|| {
+            let entry = gone(PrivateField::Lot)?;
+            Some(format!("{} {entry}", self.t("lot erased, entry", "Los gelöscht, Eintrag")))
+        });
+        let serial_gone = gone(PrivateField::Serial).filter(|_| row.serial.is_none()).map(|entry| {
+            format!("{} {entry}", self.t("serial number erased, entry", "Seriennummer gelöscht, Eintrag"))
+        });
         let frame = format!("{} {}", self.t("frame", "Bild"), number(row.counter));
         let (part, second) = match &row.serial {
             Some(serial) => (serial.clone(), lot),
@@ -517,6 +543,7 @@ impl Words {
         };
         // What is the same for all parts stands at the top of the report and need not be said in each row.
         let place = [
+            serial_gone,
             second,
             vary.product.then(|| row.product.clone()),
             vary.line.then(|| row.line.clone()),
@@ -704,6 +731,41 @@ impl Words {
         rows.collect::<Vec<_>>().join(" · ")
     }
 
+    fn erasures_lead(self, summary: &Summary) -> String {
+        if summary.erasures.is_empty() {
+            return String::new();
+        }
+        self.t(
+            "The plant has destroyed private values of some of these decisions, each with the random number that proved it. The decisions themselves are unchanged, and every proof of them stays valid. What was given away before is not affected.",
+            "Das Werk hat private Angaben zu einigen dieser Entscheidungen vernichtet, jeweils samt der Zufallszahl, die sie belegte. Die Entscheidungen selbst sind unverändert, und jeder Beweis bleibt gültig. Was vorher herausgegeben wurde, ist davon nicht berührt.",
+        )
+        .into()
+    }
+
+    fn erasure(self, row: &ErasureRow) -> ErasureLine {
+        let destroyed = row.entry.destroyed.unwrap_or_default();
+        let what = [
+            (destroyed.serial, ["serial number", "serial numbers"], ["Seriennummer", "Seriennummern"]),
+            (destroyed.lot, ["lot", "lots"], ["Los", "Lose"]),
+            (
+                destroyed.client,
+                ["name of who asked", "names of who asked"],
+                ["Name eines Anfragers", "Namen von Anfragern"],
+            ),
+        ];
+        let what = what.into_iter().filter_map(|(count, en, de)| {
+            let [one, many] = self.lang.pick(en, de);
+            Some(plural(count?, one, many))
+        });
+        ErasureLine {
+            time: self.second(row.entry.time),
+            rule: row.entry.rule.clone(),
+            what: what.collect::<Vec<_>>().join(", "),
+            entries: row.entry.entries.as_ref().map(|entries| shortened(&entries.to_string())).unwrap_or_default(),
+            index: number(row.index),
+        }
+    }
+
     fn absent(self, absent: &Absent) -> String {
         let texts = absent.recipes.len() + absent.calibrations.len();
         match (self.lang, texts) {
@@ -872,6 +934,17 @@ fn short_list<'a>(names: impl ExactSizeIterator<Item = &'a String>, most: usize)
         text.push_str(&format!(" + {more}"));
     }
     text
+}
+
+/// Entry indexes, as many as fit a cell.
+fn shortened(ranges: &str) -> String {
+    match ranges.char_indices().nth(RANGES_CHARS_MAX) {
+        None => ranges.to_owned(),
+        Some((at, _)) => {
+            let whole = ranges[..at].rfind(' ').unwrap_or(at);
+            format!("{} …", &ranges[..whole])
+        }
+    }
 }
 
 /// The next even number of the form 2, 4, 6, 8, 10, 20, … that a grid can be labelled with.

@@ -10,10 +10,11 @@ use super::{
 };
 use crate::{
     core::lineage::{
-        entry::{Decision, Entry, Gap, GapReason, RecipeEventKind},
+        entry::{Decision, Entry, Gap, GapReason, RecipeEventKind, Retention},
+        private::PrivateField,
         ranges::Ranges,
     },
-    types::{Blake3Digest, Instant, Score, Verdict},
+    types::{Blake3Digest, EntryIndex, Instant, Score, Verdict},
 };
 
 /// Bars in the timeline.
@@ -43,6 +44,8 @@ pub struct Summary {
     pub gaps: Vec<GapRow>,
     pub gap_reasons: BTreeMap<&'static str, (u64, u64)>,
     pub recipe_events: Vec<RecipeEventRow>,
+    /// What of these decisions' private values was destroyed.
+    pub erasures: Vec<ErasureRow>,
     pub timeline: Timeline,
     /// What the line's period closes are held against.
     pub account: Account,
@@ -126,6 +129,13 @@ pub struct RecipeEventRow {
     pub name: String,
 }
 
+/// A retention entry that says that private values were destroyed.
+#[derive(Debug)]
+pub struct ErasureRow {
+    pub index: u64,
+    pub entry: Box<Retention>,
+}
+
 /// Decisions over time, in bars of one width.
 #[derive(Debug, Default)]
 pub struct Timeline {
@@ -195,8 +205,21 @@ impl Summary {
                     });
                 }
             }
+            (Entry::Retention(entry), _) => {
+                self.counts.other += 1;
+                let is_erasure = entry.destroyed.is_some() && entry.entries.is_some();
+                if is_erasure && self.erasures.len() < REPORT_LIST_MAX {
+                    self.erasures.push(ErasureRow { index, entry: entry.clone() });
+                }
+            }
             _ => self.counts.other += 1,
         }
+    }
+
+    /// The first entry here that says that a value of the decision at `index` was destroyed.
+    #[must_use]
+    pub fn erased(&self, index: u64, field: PrivateField) -> Option<&ErasureRow> {
+        self.erasures.iter().find(|row| row.entry.destroyed_value(EntryIndex(index), field))
     }
 
     fn add_decision(&mut self, row: &Row<'_>) {

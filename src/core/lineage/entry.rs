@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{period::PeriodClose, private::PrivateField};
+use super::{index_ranges::IndexRanges, period::PeriodClose, private::PrivateField};
 use crate::types::{
     Blake3Digest, CameraId, EntryIndex, FrameId, FrameKey, Instant, LineId, ProductId, RecipeRef, Score, Sha256Digest,
     StationId, Verdict,
@@ -26,6 +26,7 @@ pub enum Entry {
     Key(KeyEvent),
     Start(Start),
     PeriodClose(Box<PeriodClose>),
+    Retention(Box<Retention>),
     /// A kind of a later release: kept, proven and shown by name, not interpreted.
     Unknown {
         kind: String,
@@ -103,6 +104,7 @@ kind!(AccessKind, "access");
 kind!(KeyKind, "key");
 kind!(StartKind, "start");
 kind!(PeriodCloseKind, "period_close");
+kind!(RetentionKind, "retention");
 
 /// What is known of the server's clock when it stamped an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -461,6 +463,120 @@ pub struct Start {
     pub v: u32,
 }
 
+/// Something kept beside the log was destroyed, or must not be: `docs/spec/retention.md`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Retention {
+    /// What was deleted is of days before this one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub before: Option<Instant>,
+    /// The retention class that was deleted.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub class: Option<String>,
+    pub clock: ClockState,
+    /// How much was destroyed.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub destroyed: Option<Destroyed>,
+    /// The entries whose private values were destroyed.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub entries: Option<IndexRanges>,
+    pub event: RetentionEvent,
+    /// A hold concerns entries from this time on.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub from: Option<Instant>,
+    /// The entry of the hold that is released.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub hold: Option<EntryIndex>,
+    /// How much a run left alone because of legal holds.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub kept: Option<u64>,
+    pub kind: RetentionKind,
+    /// A hold concerns this line.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub line: Option<LineId>,
+    /// Commitments to the part, lot or person that a hold concerns.
+    pub private: Commitments,
+    /// A hold concerns this product.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub product: Option<ProductId>,
+    /// The rule or legal basis, in the operator's words.
+    pub rule: String,
+    pub time: Instant,
+    /// A hold concerns entries before this time.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub to: Option<Instant>,
+    pub v: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RetentionEvent {
+    /// Private values were destroyed because someone asked.
+    Erased,
+    /// The period of a class was over.
+    Deleted,
+    /// A legal hold: what it concerns must not be destroyed.
+    Held,
+    /// A legal hold ended.
+    Released,
+}
+
+/// Counts of what was destroyed; what is left out is none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Destroyed {
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub client: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub images: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub lot: Option<u64>,
+    /// Image packs, each with its key.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub packs: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub serial: Option<u64>,
+}
+
+impl Destroyed {
+    /// How many values of a field were destroyed.
+    #[must_use]
+    pub fn of(&self, field: PrivateField) -> u64 {
+        let count = match field {
+            PrivateField::Client => self.client,
+            PrivateField::Lot => self.lot,
+            PrivateField::Serial => self.serial,
+        };
+        count.unwrap_or_default()
+    }
+
+    /// Counts `count` more values of a field.
+    pub fn add(&mut self, field: PrivateField, count: u64) {
+        let sum = self.of(field) + count;
+        let place = match field {
+            PrivateField::Client => &mut self.client,
+            PrivateField::Lot => &mut self.lot,
+            PrivateField::Serial => &mut self.serial,
+        };
+        *place = (sum > 0).then_some(sum);
+    }
+
+    /// The fields of which values were destroyed.
+    #[must_use]
+    pub fn fields(&self) -> Vec<PrivateField> {
+        PrivateField::ALL.into_iter().filter(|field| self.of(*field) > 0).collect()
+    }
+}
+
+impl Retention {
+    /// Whether this entry says that a private value of the entry at `index` was destroyed.
+    #[must_use]
+    pub fn destroyed_value(&self, index: EntryIndex, field: PrivateField) -> bool {
+        self.destroyed.is_some_and(|destroyed| destroyed.of(field) > 0)
+            && self.entries.as_ref().is_some_and(|entries| entries.contains(index))
+    }
+}
+
 /// Reads `kind` and `v` first, so that a later release's entries stay readable by name.
 #[derive(Deserialize)]
 struct Head {
@@ -483,6 +599,7 @@ impl Entry {
             Self::Key(entry) => serde_json::to_vec(entry),
             Self::Start(entry) => serde_json::to_vec(entry),
             Self::PeriodClose(entry) => serde_json::to_vec(entry),
+            Self::Retention(entry) => serde_json::to_vec(entry),
             Self::Unknown { kind, .. } => unreachable!("an entry of unknown kind {kind} is only ever read"),
         }?;
         bounded(bytes)
@@ -520,6 +637,7 @@ impl Entry {
             "key" => Self::Key(serde_json::from_slice(bytes)?),
             "start" => Self::Start(serde_json::from_slice(bytes)?),
             "period_close" => Self::PeriodClose(serde_json::from_slice(bytes)?),
+            "retention" => Self::Retention(serde_json::from_slice(bytes)?),
             _ => Self::Unknown { kind: head.kind, time: head.time },
         })
     }
@@ -535,6 +653,7 @@ impl Entry {
             Self::Key(_) => "key",
             Self::Start(_) => "start",
             Self::PeriodClose(_) => "period_close",
+            Self::Retention(_) => "retention",
             Self::Unknown { kind, .. } => kind,
         }
     }
@@ -550,6 +669,7 @@ impl Entry {
             Self::Key(entry) => Some(entry.time),
             Self::Start(entry) => Some(entry.time),
             Self::PeriodClose(entry) => Some(entry.time),
+            Self::Retention(entry) => Some(entry.time),
             Self::Unknown { time, .. } => *time,
         }
     }
@@ -561,6 +681,7 @@ impl Entry {
             Self::Decision(entry) => entry.private.clone(),
             Self::Access(entry) => entry.private.clone(),
             Self::PeriodClose(entry) => entry.private.clone(),
+            Self::Retention(entry) => entry.private.clone(),
             Self::Gap(_) | Self::Recipe(_) | Self::Key(_) | Self::Start(_) | Self::Unknown { .. } => {
                 Commitments::default()
             }
@@ -670,6 +791,30 @@ pub(crate) mod tests {
         serde_json::from_str(text).unwrap()
     }
 
+    /// An entry with every key that a retention entry may have.
+    pub(crate) fn retention() -> Retention {
+        let time: Instant = "2026-11-23T21:43:48.1Z".parse().unwrap();
+        Retention {
+            before: Some(time),
+            class: Some("not_ok".into()),
+            clock: ClockState::Free,
+            destroyed: Some(Destroyed { client: None, images: Some(3), lot: Some(2), packs: Some(1), serial: Some(2) }),
+            entries: Some("3 17-40".parse().unwrap()),
+            event: RetentionEvent::Erased,
+            from: Some(time),
+            hold: Some(EntryIndex(2)),
+            kept: Some(1),
+            kind: RetentionKind::Kind,
+            line: Some("l".parse().unwrap()),
+            private: Commitments { serial: Some(Sha256Digest::of(b"x")), ..Commitments::default() },
+            product: Some("p".parse().unwrap()),
+            rule: "GDPR Art. 17".into(),
+            time,
+            to: Some(time),
+            v: ENTRY_VERSION,
+        }
+    }
+
     fn one_of_each() -> Vec<Entry> {
         let time: Instant = "2026-11-23T21:43:48.1Z".parse().unwrap();
         let clock = ClockState::Free;
@@ -723,6 +868,7 @@ pub(crate) mod tests {
                 v,
             }),
             Entry::PeriodClose(Box::new(full_close())),
+            Entry::Retention(Box::new(retention())),
         ]
     }
 
@@ -816,6 +962,15 @@ pub(crate) mod tests {
         ] {
             assert!(matches!(Entry::parse(lie.as_bytes()), Err(EntryError::Json(_))), "{lie}");
         }
+    }
+
+    #[test]
+    fn a_retention_entry_says_of_which_entries_which_values_are_gone() {
+        let entry = retention();
+        let gone = |index, field| entry.destroyed_value(EntryIndex(index), field);
+        assert!(gone(3, PrivateField::Serial) && gone(40, PrivateField::Lot));
+        assert!(!gone(3, PrivateField::Client) && !gone(41, PrivateField::Serial));
+        assert_eq!(entry.destroyed.unwrap().fields(), [PrivateField::Lot, PrivateField::Serial]);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 pub mod checkpoint;
 pub mod entry;
+pub mod index_ranges;
 pub mod passport;
 pub mod period;
 pub mod private;

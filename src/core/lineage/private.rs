@@ -21,6 +21,8 @@ pub enum PrivateField {
 }
 
 impl PrivateField {
+    pub const ALL: [Self; 3] = [Self::Client, Self::Lot, Self::Serial];
+
     /// The key in an entry's `private` object.
     #[must_use]
     pub fn name(self) -> &'static str {

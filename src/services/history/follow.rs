@@ -232,6 +232,12 @@ pub fn facts_of(bytes: &[u8], private: &PrivateRecord) -> Facts {
             facts.station = Some(close.station);
             facts.camera = Some(close.camera);
         }
+        Entry::Retention(_) => {
+            facts.kind = EntryKind::Retention;
+            // A hold on a part is found by the part, so that erasing the part erases it here, too.
+            facts.serial = opened(private, PrivateField::Serial).and_then(|text| text.parse().ok());
+            facts.lot = opened(private, PrivateField::Lot).and_then(|text| text.parse().ok());
+        }
         Entry::Unknown { .. } => {}
     }
     facts

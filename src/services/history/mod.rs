@@ -24,6 +24,7 @@ use crate::{
         index::{CountBy, CountCell, DecisionIndex, Filter, IndexError, Order, PAGE_ENTRIES_MAX},
         lineage::{LogReader, ReadError},
     },
+    services::retention::{Noted, RetentionBook},
     types::{EntryIndex, FrameKey},
 };
 
@@ -79,6 +80,8 @@ pub struct Row {
     pub entry: Entry,
     /// The opened private values; `None` unless asked for, empty when there are none or they were erased.
     pub openings: Option<Vec<Opening>>,
+    /// The private values that were destroyed, each with the entry that says so, if openings were asked for.
+    pub erased: Vec<(PrivateField, Noted)>,
 }
 
 impl Row {
@@ -122,12 +125,20 @@ pub struct Page {
 pub struct HistoryService {
     log: Arc<dyn LogReader>,
     index: Arc<dyn DecisionIndex>,
+    book: Arc<RetentionBook>,
 }
 
 impl HistoryService {
     #[must_use]
     pub fn new(log: Arc<dyn LogReader>, index: Arc<dyn DecisionIndex>) -> Self {
-        Self { log, index }
+        let book = Arc::new(RetentionBook::new(log.clone(), index.clone()));
+        Self { log, index, book }
+    }
+
+    /// What was destroyed.
+    #[must_use]
+    pub fn book(&self) -> Arc<RetentionBook> {
+        self.book.clone()
     }
 
     /// Runs `work` on a thread that may block.
@@ -233,7 +244,11 @@ impl HistoryService {
         let bytes = self.log.entry(index)?;
         let entry = Entry::parse(&bytes).map_err(|source| HistoryError::Entry { index, source })?;
         let openings = if reveal { Some(self.log.private(index)?.openings) } else { None };
-        Ok(Row { index, bytes, entry, openings })
+        let erased = match &openings {
+            Some(openings) => self.book.missing(index, &entry, openings)?,
+            None => Vec::new(),
+        };
+        Ok(Row { index, bytes, entry, openings, erased })
     }
 
     /// Whether the index is near enough to the log for its silence to mean absence.

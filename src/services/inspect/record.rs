@@ -16,7 +16,8 @@ use crate::{
     },
     ports::archive::RetentionClass,
     ports::recipes::LoadedRecipe,
-    types::{Blake3Digest, Instant, Verdict},
+    services::retention::rules::{ClassRule, class_of},
+    types::{Blake3Digest, Instant, ProductId, Verdict},
 };
 
 /// Which images are kept.
@@ -26,6 +27,8 @@ pub struct ArchiveRule {
     pub not_decidable: bool,
     /// Share of OK frames, 0 to 1.
     pub ok_share: f64,
+    /// Classes of the operator's; a frame that none takes is filed by its verdict.
+    pub classes: Vec<ClassRule>,
 }
 
 /// Everything about one frame that is measured and not judged.
@@ -45,6 +48,7 @@ pub(super) struct Measured<'a> {
 pub(super) fn retention_class(
     rule: &ArchiveRule,
     verdict: Verdict,
+    product: &ProductId,
     encoded: Blake3Digest,
 ) -> Result<RetentionClass, &'static str> {
     let (keep, class) = match verdict {
@@ -54,6 +58,9 @@ pub(super) fn retention_class(
     };
     if !keep {
         return Err("none:not_selected");
+    }
+    if let Some(rule) = class_of(&rule.classes, verdict, product) {
+        return Ok(rule.class.clone());
     }
     Ok(RetentionClass::new(class).expect("the built-in class names are valid"))
 }
@@ -162,18 +169,19 @@ mod tests {
 
     #[test]
     fn every_bad_or_doubtful_image_is_kept_and_about_the_asked_share_of_good_ones() {
-        let rule = ArchiveRule { not_ok: true, not_decidable: true, ok_share: 0.1 };
+        let rule = ArchiveRule { not_ok: true, not_decidable: true, ok_share: 0.1, classes: Vec::new() };
+        let product: ProductId = "flange".parse().unwrap();
         let kept = |verdict| {
             (0..2000_u32)
-                .filter(|n| retention_class(&rule, verdict, Blake3Digest::of(&n.to_le_bytes())).is_ok())
+                .filter(|n| retention_class(&rule, verdict, &product, Blake3Digest::of(&n.to_le_bytes())).is_ok())
                 .count()
         };
         assert_eq!(kept(Verdict::NotOk), 2000);
         assert_eq!(kept(Verdict::NotDecidable), 2000);
         assert!((150..250).contains(&kept(Verdict::Ok)), "{}", kept(Verdict::Ok));
         let all = ArchiveRule { ok_share: 1.0, ..rule.clone() };
-        assert!(retention_class(&all, Verdict::Ok, Blake3Digest([0xff; 32])).is_ok());
+        assert!(retention_class(&all, Verdict::Ok, &product, Blake3Digest([0xff; 32])).is_ok());
         let none = ArchiveRule { ok_share: 0.0, ..rule };
-        assert!(retention_class(&none, Verdict::Ok, Blake3Digest([0; 32])).is_err());
+        assert!(retention_class(&none, Verdict::Ok, &product, Blake3Digest([0; 32])).is_err());
     }
 }

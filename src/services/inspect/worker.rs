@@ -157,7 +157,7 @@ fn inspect(
     timings.decide = watch.lap();
 
     let (time, clock) = shared.clock.now();
-    let class = record::retention_class(&shared.archive_rule, judged.verdict, encoded);
+    let class = record::retention_class(&shared.archive_rule, judged.verdict, &request.product, encoded);
     let image_at = match &class {
         Ok(class) => Some(
             shared
