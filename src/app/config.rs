@@ -265,7 +265,7 @@ fn witness_key<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Veri
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Backup {
-    /// A folder, relative to the data directory, which it must not lie in.
+    /// A folder, relative to the data directory, which it must not lie in; or `s3://BUCKET/PREFIX`.
     pub to: Option<String>,
     /// age public keys.
     pub recipients: Vec<String>,

@@ -289,7 +289,25 @@ fn a_backup_killed_half_way_leaves_the_earlier_one_whole_and_the_next_cleans_up(
     assert_eq!(kept.blobs().len(), kept.named().len());
     assert!(!files(&kept.store()).iter().any(|path| path.extension().is_some_and(|it| it == "tmp")));
     assert_eq!(service.stop().code, Some(0));
+    // A killed restore leaves no data directory, and nothing that the next one minds. A stranger's folder is no such thing.
+    let part = kept.plant.folder().join("restored.restoring");
+    fs::create_dir(&part).unwrap();
+    let output = kept.restore("restored", &["--unwitnessed"]);
+    assert!(!output.status.success() && text(&output).contains("no restore left it"), "{}", text(&output));
+    fs::remove_dir(&part).unwrap();
+    let mut restore = lineproof();
+    restore.arg("restore").arg(kept.store()).args(["--key", "kept.vkey", "--data", "restored", "--unwitnessed"]);
+    restore.args(["--identity", "backup.key", "--keys", "kept-keys"]).current_dir(kept.plant.folder());
+    let mut child = restore.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let begun = Instant::now();
+    while !part.join("extra").exists() && child.try_wait().unwrap().is_none() {
+        assert!(begun.elapsed() < PATIENCE);
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(part.exists() && !kept.plant.folder().join("restored").exists(), "the restore was not killed half-way");
     let data = kept.restored("restored", &["--unwitnessed"]);
+    assert!(!data.join("restoring").exists() && !part.exists());
     assert_eq!(fs::read(data.join("extra/7")).unwrap(), fs::read(extra.join("7")).unwrap());
     passes_fsck_and_verify(&data, &kept.plant.vkey());
 }
@@ -497,4 +515,127 @@ fn a_blob_opens_with_the_age_tool() {
     assert!(!paths.iter().any(|path| path.starts_with("keys")), "{paths:?}");
     let tail = table["tail"].as_array().unwrap().len();
     assert_eq!(tail, all_entries(&kept.plant.data()).len());
+}
+
+/// An S3 server that is not ours: moto, from PyPI.
+struct S3 {
+    child: std::process::Child,
+    port: u16,
+}
+
+impl S3 {
+    fn start() -> Result<Self, String> {
+        let program = std::env::var_os("LINEPROOF_S3_SERVER").filter(|path| !path.is_empty());
+        let program = program.unwrap_or_else(|| "moto_server".into());
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let mut command = Command::new(&program);
+        command.args(["-H", "127.0.0.1", "-p", &port.to_string()]).stdout(Stdio::null()).stderr(Stdio::null());
+        let child = command.spawn().map_err(|error| format!("no S3 server, {}: {error}", program.display()))?;
+        let s3 = Self { child, port };
+        let begun = Instant::now();
+        while s3.ask("GET", "/moto-api/").is_none() {
+            if begun.elapsed() > PATIENCE {
+                return Err(format!("{} does not listen", program.display()));
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        Ok(s3)
+    }
+
+    fn ask(&self, method: &str, path: &str) -> Option<String> {
+        use std::io::{Read as _, Write as _};
+        let mut stream = std::net::TcpStream::connect(("127.0.0.1", self.port)).ok()?;
+        let head = format!("{method} {path} HTTP/1.0\r\nHost: 127.0.0.1:{}\r\nContent-Length: 0\r\n\r\n", self.port);
+        stream.write_all(head.as_bytes()).ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        answer.contains(" 200 ").then_some(answer)
+    }
+
+    fn run(&self, mut command: Command) -> Output {
+        command.env("AWS_ENDPOINT_URL", format!("http://127.0.0.1:{}", self.port));
+        command.envs([
+            ("AWS_ACCESS_KEY_ID", "test"),
+            ("AWS_SECRET_ACCESS_KEY", "test"),
+            ("AWS_REGION", "eu-central-1"),
+        ]);
+        command.output().unwrap()
+    }
+}
+
+impl Drop for S3 {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn backups_go_to_s3_and_come_back() {
+    const STORE: &str = "s3://backups/plant north/1";
+    let s3 = match S3::start() {
+        Ok(s3) => s3,
+        Err(why) => return skipped(&why),
+    };
+    let kept = Kept::new();
+    let (plant, folder) = (&kept.plant, kept.plant.folder());
+    let backup = |more: &[&str]| {
+        let mut command = plant_command(plant);
+        command.args(["backup", "--recipient", &kept.recipient, "--to", STORE]).args(more);
+        let output = s3.run(command);
+        (output.status.code(), text(&output))
+    };
+    let service = plant.serve();
+    inspect(&service, 1..=5);
+    // More than S3 lists on one page.
+    fs::create_dir(plant.data().join("extra")).unwrap();
+    for number in 0..1100 {
+        fs::write(plant.data().join(format!("extra/{number}")), format!("{number}")).unwrap();
+    }
+    std::thread::sleep(Duration::from_secs(3));
+    let (code, said) = backup(&["--new-store"]);
+    assert!(code == Some(1) && said.contains("NoSuchBucket"), "{said}");
+    s3.ask("PUT", "/backups").expect("a bucket is made");
+    let (code, said) = backup(&[]);
+    assert!(code == Some(1) && said.contains("--new-store"), "{said}");
+    let (code, said) = backup(&["--new-store"]);
+    assert_eq!(code, Some(0), "{said}");
+    inspect(&service, 6..=8);
+    wait_for_decisions(&plant.data(), 8);
+    let (code, said) = backup(&["--keep", "1"]);
+    assert_eq!(code, Some(0), "{said}");
+    let new: u64 = said.split("new of them ").nth(1).unwrap().split(',').next().unwrap().parse().unwrap();
+    assert!(new < 20, "the second backup copied what was there already: {said}");
+    assert!(said.contains("removed 1 older backups"), "{said}");
+    assert_eq!(service.stop().code, Some(0));
+
+    let restore = |store: &str, name: &str| {
+        let mut command = lineproof();
+        command.args(["restore", store, "--key", "kept.vkey", "--identity", "backup.key", "--keys", "kept-keys"]);
+        command.args(["--data", name, "--unwitnessed"]).current_dir(folder);
+        let output = s3.run(command);
+        (output.status.code(), text(&output))
+    };
+    let (code, said) = restore("s3://backups/elsewhere", "none");
+    assert!(code == Some(1) && said.contains("no backup store"), "{said}");
+    let (code, said) = restore(STORE, "restored");
+    assert_eq!(code, Some(0), "{said}");
+    let data = folder.join("restored");
+    passes_fsck_and_verify(&data, &folder.join("kept.vkey"));
+    assert_eq!(fs::read(data.join("extra/1099")).unwrap(), b"1099");
+    assert!(all_entries(&plant.data()).starts_with(&all_entries(&data)));
+
+    for (endpoint, reason) in [("http://127.0.0.1:1", "5 tries"), ("http://192.0.2.1", "use https")] {
+        let mut command = plant_command(plant);
+        command.args(["backup", "--recipient", &kept.recipient, "--to", STORE]).env("AWS_ENDPOINT_URL", endpoint);
+        command.env("AWS_ACCESS_KEY_ID", "test").env("AWS_SECRET_ACCESS_KEY", "test");
+        let output = command.output().unwrap();
+        assert!(output.status.code() == Some(1) && text(&output).contains(reason), "{}", text(&output));
+    }
+}
+
+fn plant_command(plant: &Plant) -> Command {
+    let mut command = lineproof();
+    command.current_dir(plant.folder()).env("LINEPROOF_DATA", plant.data());
+    command
 }

@@ -2,8 +2,10 @@
 
 mod age;
 mod directory;
+mod s3;
 
 pub use self::{
     age::{AgeError, AgeOpener, AgeSealer, create_identity},
     directory::DirectoryStore,
+    s3::{S3Settings, S3Store},
 };

@@ -13,7 +13,8 @@ use crate::{adapters::log::copy::bundle_places, app::config::Config};
 /// Top-level names that are not copied, or not as they lie there: keys are kept apart, the index is rebuilt, the
 /// write-ahead log, the log and private records are taken as the checkpoint covers them, what witnesses cosigned is
 /// taken before the checkpoint; the others belong to a running process.
-const APART: &[&str] = &["keys", "index", "wal", "log", "private", "witness", "lock", "backup.lock", "witness.lock"];
+const APART: &[&str] =
+    &["keys", "index", "wal", "log", "private", "witness", "lock", "backup.lock", "witness.lock", "restoring"];
 /// Cosigned checkpoints in `log/`.
 const COSIGNED: &[&str] = &["checkpoint.witnessed", "checkpoint.cosigned"];
 /// Longest file that is taken into memory at once.

@@ -23,7 +23,7 @@ pub use self::restore::{RestoreArgs, run as restore};
 use super::{camera::progress::Progress, cli::DataArgs, config::Config};
 use crate::{
     adapters::{
-        backup::{AgeSealer, DirectoryStore, create_identity},
+        backup::{AgeSealer, DirectoryStore, S3Settings, S3Store, create_identity},
         clock::SystemClock,
         keys::Keys,
     },
@@ -158,8 +158,8 @@ fn list(store: &dyn BlobStore, key: &VerifierKey) -> anyhow::Result<()> {
 
 /// A folder or a bucket. A folder within the data directory would go with it.
 fn open_store(to: &str, data_dir: Option<&Path>) -> anyhow::Result<Box<dyn BlobStore>> {
-    if to.starts_with("s3://") {
-        bail!("{to}: this build has no S3; mount the bucket, or back up to a folder");
+    if let Some(place) = to.strip_prefix("s3://") {
+        return Ok(Box::new(S3Store::new(s3_settings(place)).map_err(anyhow::Error::msg)?));
     }
     let folder = data_dir.map_or_else(|| PathBuf::from(to), |data_dir| data_dir.join(to));
     let inside = |data_dir: &Path| {
@@ -170,6 +170,18 @@ fn open_store(to: &str, data_dir: Option<&Path>) -> anyhow::Result<Box<dyn BlobS
         bail!("{} lies in the data directory: what takes one takes both", folder.display());
     }
     Ok(Box::new(DirectoryStore::new(&folder)))
+}
+
+/// `BUCKET` or `BUCKET/PREFIX`; the rest stands where other S3 tools look for it, too.
+fn s3_settings(place: &str) -> S3Settings {
+    let set = |names: &[&str]| names.iter().find_map(|name| std::env::var(name).ok().filter(|text| !text.is_empty()));
+    let (bucket, prefix) = place.split_once('/').unwrap_or((place, ""));
+    S3Settings {
+        endpoint: set(&["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]),
+        region: set(&["AWS_REGION", "AWS_DEFAULT_REGION"]).unwrap_or_else(|| "us-east-1".into()),
+        bucket: bucket.to_owned(),
+        prefix: prefix.trim_end_matches('/').to_owned(),
+    }
 }
 
 /// The store must be there and be this log's, unless a new one is asked for.

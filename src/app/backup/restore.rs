@@ -46,7 +46,7 @@ use crate::{
     after_help = "Exit status: 0 restored and checked, 1 refused or something is wrong. Nothing is left of a restore that was refused."
 )]
 pub struct RestoreArgs {
-    /// Folder of the backups
+    /// Where the backups are: a folder, or s3://BUCKET/PREFIX
     #[arg(value_name = "STORE")]
     pub from: String,
     #[command(flatten)]
@@ -79,6 +79,9 @@ pub struct RestoreArgs {
     #[arg(long, value_name = "DIR", requires = "drill")]
     pub scratch: Option<PathBuf>,
 }
+
+/// Lies in a folder while it is restored to: one that a killed restore left may be removed.
+const RESTORING: &str = "restoring";
 
 /// A checkpoint that was signed and shown, and who says so.
 struct Shown {
@@ -321,15 +324,21 @@ impl Part {
             name.push(".restoring");
             data_dir.with_file_name(name)
         };
-        if path.exists() {
+        if path.join(RESTORING).exists() {
             fs::remove_dir_all(&path).with_context(|| path.display().to_string())?;
         }
+        if path.exists() {
+            bail!("{} is there and no restore left it; move it away", path.display());
+        }
         fs::create_dir_all(&path).with_context(|| path.display().to_string())?;
-        Ok(Self { path })
+        let part = Self { path };
+        fs::File::create(part.path.join(RESTORING))?.sync_all()?;
+        Ok(part)
     }
 
     /// Gives the folder its name.
     fn keep(self, data_dir: &Path) -> anyhow::Result<PathBuf> {
+        fs::remove_file(self.path.join(RESTORING))?;
         // An empty folder gives way to it.
         fs::rename(&self.path, data_dir).with_context(|| data_dir.display().to_string())?;
         let parent = data_dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
