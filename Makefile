@@ -10,7 +10,7 @@ ORT = $(shell scripts/fetch-onnxruntime.sh)
 .PHONY: help demo test check lint unit verifier page real bench bench-growth faults planted onnxruntime clean
 
 help: ## Show this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
 
 demo: onnxruntime ## A simulated line, its verdicts, a report, and a forgery that is refused
 	$(CARGO) build --release --locked
