@@ -167,7 +167,7 @@ impl Plant {
             named("report.html", b"<p>report".to_vec()),
         ];
         // Exports of earlier renderings have no page.
-        if self.log.len() % 2 == 0 {
+        if self.log.len().is_multiple_of(2) {
             files.push(named("verify.html", b"<p>page".to_vec()));
         }
         files.extend(self.texts.iter().cloned());
