@@ -13,7 +13,9 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use clap::Args;
 
 use super::{
+    RESTORED_FILE,
     fetch::{Backup, names},
+    files::is_below,
     find_store, open_store,
 };
 use crate::{
@@ -33,7 +35,7 @@ use crate::{
         fsck, verify,
     },
     core::{
-        backup::{FileRecord, Manifest, Table},
+        backup::{FileRecord, Manifest, Restored, Table},
         lineage::checkpoint::{CHECKPOINT_BYTES_MAX, Checkpoint, VerifierKey},
     },
     ports::backup::{BlobOpener, BlobStore},
@@ -153,13 +155,16 @@ fn restore(args: &RestoreArgs, part: &Part) -> anyhow::Result<String> {
     for shown in &shown {
         prove(args, &log, &copy.checkpoint, shown)?;
     }
-    // 5. Everything else; the configuration last, without which it is no data directory.
-    keys.write(&part.path.join("keys"))?;
+    // 5. Everything else; the configuration last, without which it is no data directory. A drill that is killed leaves no
+    //    keys in a scratch folder.
+    if !args.drill {
+        keys.write(&part.path.join("keys"))?;
+    }
     backup.fetch(&*store, &opener, &other_files, &part.path)?;
     backup.fetch(&*store, &opener, &config_files, &part.path)?;
     // 6. An anchor on another volume outlived the data, and knows how far the log was.
     let config = Config::load(&part.path)?;
-    let anchor_outside = (!config.log.anchor.starts_with(&part.path) && !args.drill).then_some(&config.log.anchor);
+    let anchor_outside = (!is_below(&config.log.anchor, &part.path) && !args.drill).then_some(&config.log.anchor);
     if let Some(anchor) = anchor_outside.filter(|anchor| anchor.exists()) {
         let anchor = Shown::read(anchor, &key, format!("the anchor {}", anchor.display()))?;
         refuse_behind(args, size, std::slice::from_ref(&anchor))?;
@@ -169,6 +174,11 @@ fn restore(args: &RestoreArgs, part: &Part) -> anyhow::Result<String> {
     let furthest = shown.iter().filter(|shown| shown.checkpoint.size > size).max_by_key(|shown| shown.checkpoint.size);
     if args.read_only && furthest.is_none() {
         bail!("nothing shows that the log was longer than this backup: restore it without --read-only");
+    }
+    if !args.read_only {
+        let furthest = shown.iter().map(|shown| shown.checkpoint.size).max();
+        let restored = Restored { backup: name.clone(), shown: furthest, size };
+        fs::write(part.path.join(RESTORED_FILE), serde_json::to_vec(&restored)?)?;
     }
     check(&part.path, &log, &copy, &keys, &key, &args.key)?;
     // 7. The anchor: what this log must never fall behind. One that is ahead keeps the log from being appended to.
