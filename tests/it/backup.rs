@@ -419,10 +419,13 @@ fn a_restore_that_would_fall_behind_what_was_witnessed_is_refused_and_read_only_
     inspect(&service, 9..=12);
     wait_for_decisions(&plant.data(), 12);
     cosign("second");
+    let output = plant.run(&["passport", "SN-00010", "--out", "part.tlog-proof"]);
+    assert!(output.status.success(), "{}", text(&output));
     assert_eq!(service.stop().code, Some(0));
 
     kept.refuses(&[], "nothing says how far this log was witnessed");
     kept.refuses(&["--witnessed", "second.cosigned"], "second history");
+    kept.refuses(&["--witnessed", "part.tlog-proof"], "second history");
     // What the backup covers is proven, and the log goes on.
     let output = kept.restore("good", &["--witnessed", "first.cosigned"]);
     assert!(output.status.success() && text(&output).contains("consistency proof"), "{}", text(&output));

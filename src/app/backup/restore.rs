@@ -36,7 +36,10 @@ use crate::{
     },
     core::{
         backup::{FileRecord, Manifest, Restored, Table},
-        lineage::checkpoint::{CHECKPOINT_BYTES_MAX, Checkpoint, VerifierKey},
+        lineage::{
+            checkpoint::{CHECKPOINT_BYTES_MAX, Checkpoint, VerifierKey},
+            passport::{PASSPORT_BYTES_MAX, Passport},
+        },
     },
     ports::backup::{BlobOpener, BlobStore},
     services::witness::place,
@@ -62,10 +65,10 @@ pub struct RestoreArgs {
     /// The copy of keys/ that was kept apart
     #[arg(long, value_name = "DIR")]
     pub keys: PathBuf,
-    /// Checkpoint of this log that a witness, or anybody outside, was shown last; may be given several times
+    /// Checkpoint, or passport, of this log that a witness, or anybody outside, was given last; may be given several times
     #[arg(long, value_name = "FILE")]
     pub witnessed: Vec<PathBuf>,
-    /// Nobody outside was ever shown a checkpoint of this log
+    /// Nobody outside was ever given a checkpoint, passport or export of this log
     #[arg(long, conflicts_with = "witnessed")]
     pub unwitnessed: bool,
     /// Restore also what is behind: everything can be read, nothing can be appended
@@ -204,7 +207,8 @@ fn shown(
         bail!(
             "refused: nothing says how far this log was witnessed. Ask each witness for the checkpoint it cosigned last \
              (a witness serves it at its URL, followed by /{}/checkpoint; by files, it is what was imported from it last) \
-             and give it with --witnessed. If nobody outside was ever shown a checkpoint: --unwitnessed",
+             and give it with --witnessed; the newest passport that a customer holds says it, too. If nobody outside was \
+             ever shown anything of this log: --unwitnessed",
             place(key.name())
         );
     }
@@ -300,7 +304,11 @@ fn check(
 
 impl Shown {
     fn read(path: &Path, key: &VerifierKey, who: String) -> anyhow::Result<Self> {
-        let note = read(path, CHECKPOINT_BYTES_MAX as u64)?;
+        let mut note = read(path, PASSPORT_BYTES_MAX as u64)?;
+        // A passport was given to somebody, and its checkpoint with it.
+        if note.starts_with("c2sp.org/tlog-proof") {
+            note = Passport::parse(&note).with_context(|| path.display().to_string())?.checkpoint;
+        }
         let checkpoint = Checkpoint::open(&note, key).with_context(|| path.display().to_string())?;
         Ok(Self { who, note, checkpoint })
     }
