@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::{Certificate, Identity, ServerTlsConfig, server::TcpIncoming};
 
 use super::{
+    backup,
     config::{Config, Tls},
     retention, socket,
     witness::plant,
@@ -191,6 +192,7 @@ impl Server {
                 let book = starter.load_recipes()?;
                 if recovery.read_only.is_none() {
                     starter.record_start(&recovery, &keys.verifier_key(), &book)?;
+                    starter.record_restore(data_dir)?;
                 }
                 let ports = InspectPorts {
                     log: writer.clone(),
@@ -630,10 +632,24 @@ impl Starter<'_> {
         Ok(())
     }
 
-    /// Appends and waits. A disk below its reserve is no reason not to start: reading goes on.
+    /// That the log was restored, once: entries behind the backup are gone, and nothing else would say so.
+    fn record_restore(&self, data_dir: &Path) -> anyhow::Result<()> {
+        let Some(restored) = backup::restored(data_dir)? else { return Ok(()) };
+        let (time, clock) = self.clock.now();
+        match self.append_bytes(restored.entry(time, clock))? {
+            Some(_) => backup::forget_restored(data_dir),
+            None => Ok(()),
+        }
+    }
+
     fn append(&self, entry: &Entry) -> anyhow::Result<Option<EntryIndex>> {
+        self.append_bytes(entry.encode()?)
+    }
+
+    /// Appends and waits. A disk below its reserve is no reason not to start: reading goes on.
+    fn append_bytes(&self, entry: Vec<u8>) -> anyhow::Result<Option<EntryIndex>> {
         let (said, heard) = std::sync::mpsc::sync_channel(1);
-        let append = Append { entry: entry.encode()?, private: PrivateRecord::default(), frame: None };
+        let append = Append { entry, private: PrivateRecord::default(), frame: None };
         self.writer.submit(append, Box::new(move |outcome| drop(said.send(outcome))));
         match heard.recv().context("the log dropped an append")? {
             Ok(Appended::Written(receipt) | Appended::Duplicate(receipt) | Appended::Conflict(receipt)) => {

@@ -7,7 +7,10 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use data_encoding::HEXLOWER;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::lineage::checkpoint::{CheckpointError, LogSigner, VerifierKey, parse_decimal, parse_hash};
+use super::lineage::{
+    checkpoint::{CheckpointError, LogSigner, VerifierKey, parse_decimal, parse_hash},
+    entry::{ClockState, ENTRY_VERSION},
+};
 use crate::types::{Blake3Digest, Instant, Sha256Digest};
 
 /// The version this release writes.
@@ -334,6 +337,44 @@ impl Table {
     }
 }
 
+/// What a restored data directory says of itself until its first start has written it into the log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Restored {
+    /// The backup's name.
+    pub backup: String,
+    /// Entries of the furthest checkpoint that others were shown, if any.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub shown: Option<u64>,
+    /// Entries that the backup held.
+    pub size: u64,
+}
+
+impl Restored {
+    /// The entry of kind `restore`, `docs/spec/entry.md`.
+    ///
+    /// # Panics
+    /// Never: it is a few texts and numbers.
+    #[must_use]
+    pub fn entry(&self, time: Instant, clock: ClockState) -> Vec<u8> {
+        // In the order of their names: entries have sorted keys.
+        #[derive(Serialize)]
+        struct Body<'a> {
+            backup: &'a str,
+            clock: ClockState,
+            kind: &'static str,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            shown: Option<u64>,
+            size: u64,
+            time: Instant,
+            v: u32,
+        }
+        let Self { backup, shown, size } = self;
+        let body = Body { backup, clock, kind: "restore", shown: *shown, size: *size, time, v: ENTRY_VERSION };
+        serde_json::to_vec(&body).expect("texts and numbers are JSON")
+    }
+}
+
 /// Whether a path stays below the folder it is joined to.
 fn is_inside(path: &str) -> bool {
     !path.contains('\0') && path.split('/').all(|part| !matches!(part, "" | "." | ".."))
@@ -440,6 +481,19 @@ mod tests {
         }
         let newer = String::from_utf8(table(&[])).unwrap().replace("\"v\":1", "\"v\":2");
         assert!(matches!(Table::parse(newer.as_bytes()), Err(ManifestError::Newer(_))));
+    }
+
+    #[test]
+    fn a_restore_is_an_entry_with_sorted_keys_that_every_reader_keeps() {
+        use crate::core::lineage::entry::Entry;
+        let time = Instant::from_unix_nanos(1_795_470_228_120_000_000).unwrap();
+        let restored = Restored { backup: "name".into(), shown: None, size: 7 };
+        let entry = restored.entry(time, ClockState::Free);
+        let expected = r#"{"backup":"name","clock":"free","kind":"restore","size":7,"time":"2026-11-23T21:43:48.120000000Z","v":2}"#;
+        assert_eq!(String::from_utf8_lossy(&entry), expected);
+        assert_eq!(Entry::parse(&entry).unwrap().kind(), "restore");
+        let shown = Restored { shown: Some(5), ..restored }.entry(time, ClockState::Free);
+        assert!(String::from_utf8_lossy(&shown).contains(r#""kind":"restore","shown":5,"size":7"#));
     }
 
     #[test]

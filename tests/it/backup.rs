@@ -245,7 +245,11 @@ fn backups_under_load_restore_whole_and_old_passports_still_verify() {
     });
     assert_eq!(service.stop().code, Some(0));
     passes_fsck_and_verify(&data, &folder.join("kept.vkey"));
-    assert!(all_entries(&data).starts_with(&restored));
+    assert_eq!(serve(&data).stop().code, Some(0));
+    let now = all_entries(&data);
+    assert!(now.starts_with(&restored));
+    let said: Vec<&String> = now.iter().filter(|entry| entry.contains("\"kind\":\"restore\"")).collect();
+    assert!(said.len() == 1 && said[0].contains(&format!("\"size\":{}", restored.len())), "{said:?}");
     let output = run(&data, &["passport", "cam-2-00003", "--out", &folder.join("new.tlog-proof").to_string_lossy()]);
     assert!(output.status.success(), "{}", text(&output));
     let mut against = lineproof();
@@ -415,10 +419,13 @@ fn a_restore_that_would_fall_behind_what_was_witnessed_is_refused_and_read_only_
     inspect(&service, 9..=12);
     wait_for_decisions(&plant.data(), 12);
     cosign("second");
+    let output = plant.run(&["passport", "SN-00010", "--out", "part.tlog-proof"]);
+    assert!(output.status.success(), "{}", text(&output));
     assert_eq!(service.stop().code, Some(0));
 
     kept.refuses(&[], "nothing says how far this log was witnessed");
     kept.refuses(&["--witnessed", "second.cosigned"], "second history");
+    kept.refuses(&["--witnessed", "part.tlog-proof"], "second history");
     // What the backup covers is proven, and the log goes on.
     let output = kept.restore("good", &["--witnessed", "first.cosigned"]);
     assert!(output.status.success() && text(&output).contains("consistency proof"), "{}", text(&output));
@@ -463,7 +470,7 @@ fn an_anchor_that_outlived_the_data_decides_whether_a_restore_goes_on() {
     let (plant, folder) = (&kept.plant, kept.plant.folder());
     let anchor = folder.join("volume/anchor");
     fs::create_dir(folder.join("volume")).unwrap();
-    plant.edit_config("anchor = \"anchor\"", &format!("anchor = {anchor:?}"));
+    plant.edit_config("anchor = \"anchor\"", "anchor = \"../volume/anchor\"");
     let service = plant.serve();
     inspect(&service, 1..=3);
     assert_eq!(service.stop().code, Some(0));

@@ -3,7 +3,7 @@
 use std::{
     fs, io,
     os::unix::fs::MetadataExt as _,
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
 };
 
 use anyhow::Context as _;
@@ -149,5 +149,11 @@ pub fn outside(config: &Config, data_dir: &Path) -> Vec<(&'static str, PathBuf)>
         ("listen.tls.client_ca", tls.and_then(|tls| tls.client_ca.as_ref())),
     ];
     let named = named.into_iter().filter_map(|(name, path)| Some((name, path?.clone())));
-    named.filter(|(_, path)| !path.starts_with(data_dir)).collect()
+    named.filter(|(_, path)| !is_below(path, data_dir)).collect()
+}
+
+/// Whether a configured path stays in the data directory; `../volume/anchor` does not.
+pub fn is_below(path: &Path, data_dir: &Path) -> bool {
+    let rest = path.strip_prefix(data_dir);
+    rest.is_ok_and(|rest| !rest.components().any(|part| part == Component::ParentDir))
 }

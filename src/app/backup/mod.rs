@@ -28,7 +28,7 @@ use crate::{
         keys::Keys,
     },
     core::{
-        backup::{MANIFEST_BYTES_MAX, Manifest, STORE_FILE, store_origin, store_text},
+        backup::{MANIFEST_BYTES_MAX, Manifest, Restored, STORE_FILE, store_origin, store_text},
         lineage::checkpoint::VerifierKey,
     },
     ports::backup::BlobStore,
@@ -154,6 +154,35 @@ fn list(store: &dyn BlobStore, key: &VerifierKey) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Lies in a restored data directory until the log says that it was restored.
+const RESTORED_FILE: &str = "restored";
+/// Longest such file.
+const RESTORED_BYTES_MAX: u64 = 4096;
+
+/// What a restore left to be written into the log, if that was not done yet.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn restored(data_dir: &Path) -> anyhow::Result<Option<Restored>> {
+    let path = data_dir.join(RESTORED_FILE);
+    match fs::metadata(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Ok(metadata) if metadata.len() > RESTORED_BYTES_MAX => bail!("{}: no restore wrote this", path.display()),
+        _ => {}
+    }
+    let text = fs::read(&path).with_context(|| path.display().to_string())?;
+    serde_json::from_slice(&text).map(Some).with_context(|| path.display().to_string())
+}
+
+/// Called when the log says it. A crash before leaves it to be said twice.
+///
+/// # Errors
+/// When the file cannot be removed.
+pub fn forget_restored(data_dir: &Path) -> anyhow::Result<()> {
+    let path = data_dir.join(RESTORED_FILE);
+    fs::remove_file(&path).with_context(|| path.display().to_string())
 }
 
 /// A folder or a bucket. A folder within the data directory would go with it.

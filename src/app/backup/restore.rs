@@ -13,7 +13,9 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use clap::Args;
 
 use super::{
+    RESTORED_FILE,
     fetch::{Backup, names},
+    files::is_below,
     find_store, open_store,
 };
 use crate::{
@@ -33,8 +35,11 @@ use crate::{
         fsck, verify,
     },
     core::{
-        backup::{FileRecord, Manifest, Table},
-        lineage::checkpoint::{CHECKPOINT_BYTES_MAX, Checkpoint, VerifierKey},
+        backup::{FileRecord, Manifest, Restored, Table},
+        lineage::{
+            checkpoint::{CHECKPOINT_BYTES_MAX, Checkpoint, VerifierKey},
+            passport::{PASSPORT_BYTES_MAX, Passport},
+        },
     },
     ports::backup::{BlobOpener, BlobStore},
     services::witness::place,
@@ -60,10 +65,10 @@ pub struct RestoreArgs {
     /// The copy of keys/ that was kept apart
     #[arg(long, value_name = "DIR")]
     pub keys: PathBuf,
-    /// Checkpoint of this log that a witness, or anybody outside, was shown last; may be given several times
+    /// Checkpoint, or passport, of this log that a witness, or anybody outside, was given last; may be given several times
     #[arg(long, value_name = "FILE")]
     pub witnessed: Vec<PathBuf>,
-    /// Nobody outside was ever shown a checkpoint of this log
+    /// Nobody outside was ever given a checkpoint, passport or export of this log
     #[arg(long, conflicts_with = "witnessed")]
     pub unwitnessed: bool,
     /// Restore also what is behind: everything can be read, nothing can be appended
@@ -153,13 +158,16 @@ fn restore(args: &RestoreArgs, part: &Part) -> anyhow::Result<String> {
     for shown in &shown {
         prove(args, &log, &copy.checkpoint, shown)?;
     }
-    // 5. Everything else; the configuration last, without which it is no data directory.
-    keys.write(&part.path.join("keys"))?;
+    // 5. Everything else; the configuration last, without which it is no data directory. A drill that is killed leaves no
+    //    keys in a scratch folder.
+    if !args.drill {
+        keys.write(&part.path.join("keys"))?;
+    }
     backup.fetch(&*store, &opener, &other_files, &part.path)?;
     backup.fetch(&*store, &opener, &config_files, &part.path)?;
     // 6. An anchor on another volume outlived the data, and knows how far the log was.
     let config = Config::load(&part.path)?;
-    let anchor_outside = (!config.log.anchor.starts_with(&part.path) && !args.drill).then_some(&config.log.anchor);
+    let anchor_outside = (!is_below(&config.log.anchor, &part.path) && !args.drill).then_some(&config.log.anchor);
     if let Some(anchor) = anchor_outside.filter(|anchor| anchor.exists()) {
         let anchor = Shown::read(anchor, &key, format!("the anchor {}", anchor.display()))?;
         refuse_behind(args, size, std::slice::from_ref(&anchor))?;
@@ -169,6 +177,11 @@ fn restore(args: &RestoreArgs, part: &Part) -> anyhow::Result<String> {
     let furthest = shown.iter().filter(|shown| shown.checkpoint.size > size).max_by_key(|shown| shown.checkpoint.size);
     if args.read_only && furthest.is_none() {
         bail!("nothing shows that the log was longer than this backup: restore it without --read-only");
+    }
+    if !args.read_only {
+        let furthest = shown.iter().map(|shown| shown.checkpoint.size).max();
+        let restored = Restored { backup: name.clone(), shown: furthest, size };
+        fs::write(part.path.join(RESTORED_FILE), serde_json::to_vec(&restored)?)?;
     }
     check(&part.path, &log, &copy, &keys, &key, &args.key)?;
     // 7. The anchor: what this log must never fall behind. One that is ahead keeps the log from being appended to.
@@ -194,7 +207,8 @@ fn shown(
         bail!(
             "refused: nothing says how far this log was witnessed. Ask each witness for the checkpoint it cosigned last \
              (a witness serves it at its URL, followed by /{}/checkpoint; by files, it is what was imported from it last) \
-             and give it with --witnessed. If nobody outside was ever shown a checkpoint: --unwitnessed",
+             and give it with --witnessed; the newest passport that a customer holds says it, too. If nobody outside was \
+             ever shown anything of this log: --unwitnessed",
             place(key.name())
         );
     }
@@ -290,7 +304,11 @@ fn check(
 
 impl Shown {
     fn read(path: &Path, key: &VerifierKey, who: String) -> anyhow::Result<Self> {
-        let note = read(path, CHECKPOINT_BYTES_MAX as u64)?;
+        let mut note = read(path, PASSPORT_BYTES_MAX as u64)?;
+        // A passport was given to somebody, and its checkpoint with it.
+        if note.starts_with("c2sp.org/tlog-proof") {
+            note = Passport::parse(&note).with_context(|| path.display().to_string())?.checkpoint;
+        }
         let checkpoint = Checkpoint::open(&note, key).with_context(|| path.display().to_string())?;
         Ok(Self { who, note, checkpoint })
     }
