@@ -6,7 +6,7 @@ use std::{
     process::{Command, Output},
 };
 
-use lineproof::edge::pb;
+use lineproof::edge::pb::{self, retention_service_client::RetentionServiceClient};
 
 use crate::{
     evidence::{all_entries, entries, entry_kinds},
@@ -125,6 +125,10 @@ fn an_erased_part_is_found_by_nobody_and_every_old_proof_still_verifies() {
         let mut client = service.inspection().await;
         assert!(client.inspect(part(3)).await.unwrap().into_inner().duplicate);
         assert!(!client.inspect(part(9)).await.unwrap().into_inner().duplicate);
+        // Whoever reaches the service only over the network erases nothing.
+        let mut stranger = RetentionServiceClient::new(service.channel().await);
+        let status = stranger.list_holds(pb::ListHoldsRequest {}).await.unwrap_err();
+        assert_eq!(status.code(), tonic::Code::Unimplemented, "{status}");
     });
     assert_eq!(service.stop().code, Some(0));
 
