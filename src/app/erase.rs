@@ -106,23 +106,30 @@ fn consents() -> io::Result<bool> {
 
 fn words(erased: &EraseResponse) -> String {
     let EraseResponse { entries, count, decisions, in_clear, recorded } = erased;
-    let held = format!("{count} entries hold it, {decisions} of them decisions: {entries}\n");
+    let in_entries = counted(*count, "entry", "entries");
+    let held = format!("in {in_entries}, {decisions} of them decisions: {entries}\n");
     let mut text = match recorded.as_slice() {
-        [] => format!("{held}would be erased there; nothing is changed yet\n"),
+        [] => format!("{held}it would be erased there; nothing is changed yet\n"),
         recorded => {
             let recorded: Vec<String> = recorded.iter().map(ToString::to_string).collect();
             format!(
-                "erased, with its salt, from {count} entries, {decisions} of them decisions: {entries}\nrecorded as entry {}; every proof stays valid\n",
+                "erased, with its salt, from {in_entries}, {decisions} of them decisions: {entries}\nrecorded as entry {}; every proof stays valid\n",
                 recorded.join(", ")
             )
         }
     };
     if *in_clear > 0 {
         text.push_str(&format!(
-            "NOT ERASABLE: {in_clear} of the decisions have it in their frame id, which stands in the log in clear; let the line PC send other frame ids\n"
+            "NOT ERASABLE: {} in it, in clear, for ever; let the line PC send other frame ids\n",
+            counted(*in_clear, "frame id has the value", "frame ids have the value")
         ));
     }
     text
+}
+
+/// A number with its noun.
+pub(super) fn counted(count: u64, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
 }
 
 fn json(erased: &EraseResponse) -> serde_json::Value {

@@ -5,7 +5,7 @@ use std::{process::ExitCode, sync::Arc, time::Duration};
 use clap::{Args, Subcommand};
 use tokio_util::sync::CancellationToken;
 
-use super::{cli::DataArgs, client};
+use super::{cli::DataArgs, client, erase::counted};
 use crate::{
     edge::{
         convert,
@@ -59,8 +59,14 @@ fn words(answer: &RunResponse) -> String {
     let mut text = String::new();
     for due in &answer.due {
         let what = match due.what.as_str() {
-            "images" => format!("{} images in {} packs, {} bytes", due.images, due.packs, due.bytes),
-            _ => format!("{} private values of {} entries", due.values, due.entries),
+            "images" => {
+                let images = counted(due.images, "image", "images");
+                format!("{images} in {}, {} bytes", counted(due.packs, "pack", "packs"), due.bytes)
+            }
+            _ => {
+                let values = counted(due.values, "private value", "private values");
+                format!("{values} of {}", counted(due.entries, "entry", "entries"))
+            }
         };
         let kept = if due.kept > 0 { format!("; {} kept because of holds", due.kept) } else { String::new() };
         text.push_str(&format!("{what}, of days before {}: {}{kept}\n", before(due), due.rule));

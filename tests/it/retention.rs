@@ -301,7 +301,7 @@ fn the_operator_sees_what_is_over_and_the_service_deletes_it_by_itself() {
     assert_eq!(service.stop().code, Some(0));
     assert_eq!(packs(&plant, "bad"), 1);
     let said = run(&plant, &["retention", "run"]);
-    assert!(said.contains("3 images in 1 packs") && said.contains("2 private values of 1 entries"), "{said}");
+    assert!(said.contains("3 images in 1 pack,") && said.contains("2 private values of 1 entry,"), "{said}");
     assert_eq!((packs(&plant, "bad"), packs(&plant, "ok_sample")), (0, 1));
     assert!(run(&plant, &["retention", "run"]).contains("nothing is over"));
     let noted = entries(&plant.data(), "retention");
