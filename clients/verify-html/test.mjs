@@ -62,7 +62,7 @@ async function judge(evidence, key) {
 // ---- Good evidence, in both languages ----
 for (const [lang, genuine] of [["de", "ist echt"], ["en", "is genuine"]]) {
   if (lang === "en") await page.click('[data-lang="en"]');
-  for (const [evidence, steps] of [["export.zip", 8], ["export.tlog-proof", 4]]) {
+  for (const [evidence, steps] of [["export.zip", 9], ["export-rendering-2.zip", 9], ["export.tlog-proof", 4]]) {
     const said = await judge(vectors(evidence), vectors("export.vkey"));
     const text = await page.locator("#result").innerText();
     expect(said === "accepted" && text.includes(genuine), `${evidence} in ${lang}: ${said}, ${text}`);

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Checks Lineproof's evidence with nothing of Lineproof: exports, passports and logs.
 
-    lineproof_verify.py EVIDENCE LOG.vkey     EVIDENCE: export.zip, passport.tlog-proof, or a data directory
+    lineproof_verify.py EVIDENCE LOG.vkey     EVIDENCE: export.zip, passport.tlog-proof, answer.challenge, or a data directory
     lineproof_verify.py --batch               each line of standard input: EVIDENCE, tab, LOG.vkey
 
 Exit status: 0 all is proven, 1 something is wrong, 2 used wrongly. Needs Python 3.9 and the package `cryptography`.
@@ -764,6 +764,46 @@ def check_passport(raw, keys):
     return f"a passport of the log {origin}: entry {index}, {entry['kind']} {entry.get('verdict', '')}{what}"
 
 
+# ---- Answers to challenges: challenge.md ----
+
+
+def picked(nonce, count, text, size):
+    """The indexes that a nonce picks."""
+    seed = sha256(b"lineproof challenge v1\n" + sha256(text) + nonce)
+    found, draw = set(), 0
+    while len(found) < min(count, size):
+        value = int.from_bytes(sha256(seed + draw.to_bytes(8, "big"))[:8], "big")
+        if value < 2**64 // size * size:
+            found.add(value % size)
+        draw += 1
+    return sorted(found)
+
+
+def check_challenge(raw, keys):
+    need(len(raw) <= 16 * MIB, "the answer is too long")
+    head, blank, note = raw.decode().partition("\n\n")
+    rows = head.split("\n")
+    need(blank and len(rows) >= 3 and rows[0] == "lineproof challenge 1", "no answer to a challenge")
+    match = re.fullmatch("nonce ((?:[0-9a-f]{2}){16,64})", rows[1])
+    count = whole(rows[2][6:]) if rows[2].startswith("count ") else 0
+    need(match and 1 <= count <= 1000, "the answer lacks its nonce, or asks for no entry or more than 1000")
+    bodies = [unbase64(row[6:]) for row in rows[3:] if row.startswith("entry ")]
+    proof = [unbase64(row[6:], 32) for row in rows[3 + len(bodies) :] if row.startswith("proof ")]
+    need(len(rows) == 3 + len(bodies) + len(proof), "the answer has a line that belongs to nothing")
+    origin, size, root, signer = open_checkpoint(note.encode(), keys)
+    yield f"The checkpoint is signed by {signer}. Hold it against the one you had before you gave the nonce."
+
+    need(size > 0, "the log has no entries yet")
+    indexes = picked(bytes.fromhex(match[1]), count, (note.rpartition("\n\n")[0] + "\n").encode(), size)
+    need(len(indexes) == len(bodies), f"the answer has {len(bodies)} entries, the nonce picks {len(indexes)}")
+    need(root_of_some(indexes, list(map(leaf_hash, bodies)), size, proof) == root, "the entries do not lead to the signed root")
+    yield f"The nonce {match[1]} picks exactly these {len(bodies)} of {size} entries, and all stand in the log. Compare it with yours."
+
+    kinds = Counter(read_entry(body)["kind"] for body in bodies)
+    yield "All entries are well-formed; every verdict follows from its scores and thresholds."
+    return f"an answer of the log {origin}: " + ", ".join(f"{kinds[kind]} {kind}" for kind in sorted(kinds))
+
+
 # ---- Logs: log.md, c2sp.org/tlog-tiles ----
 
 
@@ -852,7 +892,8 @@ def judge(evidence, key_file):
             (log / "checkpoint").open().close()
         else:
             raw = path.read_bytes()
-            checks = check_passport(raw, keys) if raw.startswith(b"c2sp.org/tlog-proof") else check_export(raw, keys)
+            check = check_passport if raw.startswith(b"c2sp.org/tlog-proof") else check_export
+            checks = (check_challenge if raw.startswith(b"lineproof challenge") else check)(raw, keys)
     except (OSError, UnicodeDecodeError) as error:
         raise Usage(error) from None
     passed = []

@@ -56,6 +56,8 @@ enum ServerCommand {
     /// Delete images and private values whose time is over, as lineproof.toml says
     #[command(subcommand)]
     Retention(super::retention::RetentionCommand),
+    /// Answer an auditor's nonce with the entries it picks and their proofs
+    Challenge(super::challenge::ChallengeArgs),
     /// Derive everything in a data directory again and compare
     Fsck(super::fsck::FsckArgs),
     /// Build the search index anew from the log
@@ -120,7 +122,9 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
 
 #[cfg(feature = "server")]
 fn run_server_command(command: ServerCommand) -> anyhow::Result<ExitCode> {
-    use super::{backup, camera, demo, erase, evidence, fsck, hold, init, logging, retention, search, server, witness};
+    use super::{
+        backup, camera, challenge, demo, erase, evidence, fsck, hold, init, logging, retention, search, server, witness,
+    };
 
     match command {
         ServerCommand::Demo(args) => demo::run(&args),
@@ -149,6 +153,7 @@ fn run_server_command(command: ServerCommand) -> anyhow::Result<ExitCode> {
         ServerCommand::Erase(args) => erase::erase(&args),
         ServerCommand::Hold(command) => hold::run(&command),
         ServerCommand::Retention(command) => retention::run(&command),
+        ServerCommand::Challenge(args) => challenge::run(&args),
         ServerCommand::Fsck(args) => Ok(fsck::run(&args)),
         ServerCommand::Reindex(args) => search::reindex(&args),
         ServerCommand::Backup(args) => backup::run(&args),

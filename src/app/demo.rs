@@ -33,7 +33,7 @@ use crate::{
     },
     edge::pb::{
         self, audit_service_client::AuditServiceClient, get_passport_request::Of,
-        history_service_client::HistoryServiceClient,
+        history_service_client::HistoryServiceClient, inspection_service_client::InspectionServiceClient,
     },
     types::Verdict,
 };
@@ -106,6 +106,7 @@ async fn demo(args: &DemoArgs) -> anyhow::Result<()> {
     println!("{}", indent(&summary.to_text()));
 
     let channel = Channel::from_shared(format!("http://{address}"))?.connect().await?;
+    close_period(&channel, args.parts, &options).await?;
     let part = wait_for_bad_part(&channel, args.parts).await?;
     let passport_path = dir.join(format!("{}.tlog-proof", part.serial));
     step(
@@ -191,6 +192,29 @@ async fn inspect_parts(args: &DemoArgs, server: &str, options: &init::InitOption
     let summary = client.run(frames, CancellationToken::new(), |event| view.show(&event)).await;
     view.bar.finish_and_clear();
     Ok(summary)
+}
+
+/// The line says what it made: whatever the log did not account for would be missing in all evidence from here on.
+async fn close_period(channel: &Channel, parts: u64, options: &init::InitOptions) -> anyhow::Result<()> {
+    let request = pb::ClosePeriodRequest {
+        line: options.line.to_string(),
+        station: options.station.to_string(),
+        camera: options.camera.to_string(),
+        period: "demo".into(),
+        first_counter: Some(1),
+        last_counter: parts,
+        parts: Some(parts),
+        ..pb::ClosePeriodRequest::default()
+    };
+    let closed = InspectionServiceClient::new(channel.clone()).close_period(request).await?.into_inner();
+    if !closed.complete {
+        bail!("the line made {parts} parts, and {} of their frames are missing in the log", closed.missing);
+    }
+    println!(
+        "   the line announces {parts} parts: {} decided, {} noted as gaps, none missing (entry {})",
+        closed.decided, closed.gaps, closed.entry_index
+    );
+    Ok(())
 }
 
 /// The live view: a bar on a terminal, a line now and then elsewhere.
@@ -309,6 +333,7 @@ fn check(file: &Path, vkey: &Path, should_hold: bool) -> anyhow::Result<()> {
         key: Some(vkey.to_owned()),
         policy: None,
         against: None,
+        nonce: None,
         json: false,
         lang: Some(Lang::En),
     })?;

@@ -219,7 +219,7 @@ fn temporary_beside(path: &Path) -> PathBuf {
     path.with_file_name(format!(".{name}.part"))
 }
 
-fn write_whole(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     let temporary = temporary_beside(path);
     fs::write(&temporary, bytes).with_context(|| temporary.display().to_string())?;
     fs::rename(&temporary, path).with_context(|| path.display().to_string())

@@ -9,6 +9,8 @@ pub mod backup;
 #[cfg(feature = "server")]
 pub mod camera;
 #[cfg(feature = "server")]
+pub mod challenge;
+#[cfg(feature = "server")]
 pub mod client;
 #[cfg(feature = "server")]
 pub mod config;

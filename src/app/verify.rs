@@ -15,10 +15,11 @@ use serde::Serialize;
 use crate::core::{
     export::{
         CHECKPOINT, FILE_BYTES_MAX, Lang,
+        challenge::Answer,
         keys::{KEYS_MAX, Keys},
         verify::{
-            Findings, LogFiles, Problem, verify_checkpoint, verify_export, verify_log, verify_passport, verify_receipt,
-            verify_request,
+            Findings, LogFiles, Problem, verify_challenge, verify_checkpoint, verify_export, verify_log,
+            verify_passport, verify_receipt, verify_request,
         },
         words,
     },
@@ -41,12 +42,12 @@ const KEY_FILE_BYTES_MAX: u64 = (KEYS_MAX * VKEY_BYTES_MAX * 4) as u64;
 /// The tag of a COSE_Sign1, and its array of four.
 const RECEIPT_START: [u8; 2] = [0xd2, 0x84];
 
-/// Check a passport, a receipt, an export, a data directory or a checkpoint, offline.
+/// Check a passport, a receipt, an export, an answer to a challenge, a data directory or a checkpoint, offline.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Exit status: 0 all is proven, 1 something is wrong, 2 the command was used wrongly.")]
 pub struct VerifyArgs {
-    /// A passport (.tlog-proof), an export (.zip), a data directory, a signed checkpoint, or a receipt (.receipt.cbor) with
-    /// its entry (.entry.json) beside it.
+    /// A passport (.tlog-proof), an export (.zip), an answer to a challenge, a data directory, a signed checkpoint, or a
+    /// receipt (.receipt.cbor) with its entry (.entry.json) beside it.
     pub file: PathBuf,
     /// File with the log's public key, from the plant by another way than FILE; several keys, one per line, are fine.
     #[arg(long, value_name = "VKEYFILE", required_unless_present = "policy")]
@@ -57,6 +58,9 @@ pub struct VerifyArgs {
     /// What another auditor holds of the same log; two histories of it are told apart and shown.
     #[arg(long, value_name = "OTHER")]
     pub against: Option<PathBuf>,
+    /// The nonce you gave, when FILE is the answer to a challenge.
+    #[arg(long, value_name = "HEX")]
+    pub nonce: Option<String>,
     /// Facts for machines instead of sentences.
     #[arg(long)]
     pub json: bool,
@@ -87,7 +91,10 @@ pub fn check(args: &VerifyArgs) -> anyhow::Result<bool> {
     let keys = keys_of(args)?;
     let subject = Subject::open(&args.file)?;
     let other = args.against.as_deref().map(Subject::open).transpose()?;
-    let mut findings = subject.verify(&keys, args.json);
+    if args.nonce.is_some() && !matches!(subject, Subject::Challenge(_)) {
+        bail!("--nonce goes with the answer to a challenge; {} is none", args.file.display());
+    }
+    let mut findings = subject.verify(&keys, args.nonce.as_deref(), args.json);
     let compared = other.as_ref().map(|other| against::compare(&subject, other, &keys)).transpose();
     let compared = compared.unwrap_or_else(|problem| {
         findings.problem.get_or_insert(problem);
@@ -115,7 +122,7 @@ pub fn check(args: &VerifyArgs) -> anyhow::Result<bool> {
 /// # Errors
 /// When file or key cannot be read.
 pub fn check_and_print(file: &Path, key: &Path, indent: &str) -> anyhow::Result<bool> {
-    let findings = Subject::open(file)?.verify(&read_keys(key)?, true);
+    let findings = Subject::open(file)?.verify(&read_keys(key)?, None, true);
     let mut text = Vec::new();
     print_words(&mut text, &findings, None, file, lang_of_environment())?;
     let mut out = io::stdout().lock();
@@ -160,6 +167,8 @@ fn read_keys(path: &Path) -> anyhow::Result<Keys> {
 /// What is checked.
 enum Subject {
     Passport(Vec<u8>),
+    /// The answer to a challenge.
+    Challenge(Vec<u8>),
     Export(Vec<u8>),
     Log(PathBuf),
     /// A signed note.
@@ -197,6 +206,8 @@ impl Subject {
             let entry = read_bounded(&beside, ENTRY_BYTES_MAX as u64)
                 .with_context(|| format!("a receipt is checked with its entry, expected in {}", beside.display()))?;
             Self::Receipt { receipt: bytes, entry }
+        } else if Answer::is_one(&bytes) {
+            Self::Challenge(bytes)
         } else if bytes.starts_with(b"old ") && bytes.len() <= REQUEST_BYTES_MAX {
             Self::Request(bytes)
         } else if bytes.len() <= CHECKPOINT_BYTES_MAX && String::from_utf8_lossy(&bytes).contains("\n\n— ") {
@@ -210,6 +221,7 @@ impl Subject {
         match self {
             Self::Passport(_) => "passport",
             Self::Receipt { .. } => "receipt",
+            Self::Challenge(_) => "challenge",
             Self::Export(_) => "export",
             Self::Log(_) => "log",
             Self::Checkpoint(_) => "checkpoint",
@@ -218,7 +230,7 @@ impl Subject {
         }
     }
 
-    fn verify(&self, keys: &Keys, quiet: bool) -> Findings {
+    fn verify(&self, keys: &Keys, nonce: Option<&str>, quiet: bool) -> Findings {
         let failed = |problem| Findings { steps: Vec::new(), problem: Some(problem) };
         match self {
             Self::Passport(bytes) if bytes.len() > PASSPORT_BYTES_MAX => {
@@ -229,6 +241,10 @@ impl Subject {
                 Err(_) => failed(Problem::NotRecognised { reason: "it begins like a passport but is no UTF-8".into() }),
             },
             Self::Receipt { receipt, entry } => verify_receipt(receipt, entry, keys),
+            Self::Challenge(bytes) => match std::str::from_utf8(bytes) {
+                Ok(text) => verify_challenge(text, nonce, keys),
+                Err(_) => failed(Problem::NotRecognised { reason: "it begins like an answer but is no UTF-8".into() }),
+            },
             Self::Export(bytes) => verify_export(bytes, keys),
             Self::Log(path) => verify_log(&Directory(path), keys, &mut progress(quiet)),
             Self::Checkpoint(bytes) => verify_checkpoint(bytes, keys),

@@ -263,7 +263,7 @@ impl PeriodService {
         }
     }
 
-    /// Appends a close and waits until it is durable.
+    /// Appends a close and waits until it is durable and a checkpoint covers it.
     fn append(&self, mut close: PeriodClose, client: Option<String>) -> Result<Closed, CloseError> {
         let opening = |value| Opening { field: PrivateField::Client, salt: salt(), value };
         let openings: Vec<Opening> = client.map(opening).into_iter().collect();
@@ -279,6 +279,8 @@ impl PeriodService {
         self.writer.submit(Append { entry, private, frame: None }, done);
         match outcome.recv().unwrap_or(Err(AppendError::Closed))? {
             Appended::Written(receipt) | Appended::Duplicate(receipt) | Appended::Conflict(receipt) => {
+                // Whoever exports next expects the close in it.
+                self.writer.checkpoint_now()?;
                 Ok(Closed { close, receipt, is_duplicate: false })
             }
         }

@@ -21,7 +21,7 @@ use std::{
 use dice::Dice;
 use lineproof::core::export::{
     keys::Keys,
-    verify::{Findings, LogFiles, Problem, Step, verify_export, verify_log, verify_passport},
+    verify::{Findings, LogFiles, Problem, Step, verify_challenge, verify_export, verify_log, verify_passport},
 };
 use mutate::Golden;
 
@@ -116,6 +116,8 @@ fn judge_bytes(evidence: &[u8], keys: &str) -> Result<Findings, ()> {
         |reason: &str| Findings { steps: Vec::new(), problem: Some(Problem::NotRecognised { reason: reason.into() }) };
     Ok(if evidence.starts_with(b"PK\x03\x04") {
         verify_export(evidence, &keys)
+    } else if evidence.starts_with(b"lineproof challenge") {
+        std::str::from_utf8(evidence).map_or_else(|_| no("no UTF-8"), |text| verify_challenge(text, None, &keys))
     } else if evidence.starts_with(b"c2sp.org/tlog-proof") {
         std::str::from_utf8(evidence).map_or_else(|_| no("no UTF-8"), |text| verify_passport(text, &keys))
     } else {
@@ -169,7 +171,11 @@ fn both_verifiers_agree_on_thousands_of_changed_exports_and_passports() {
             keep_case(folder, &case, &theirs);
         }
         if let Verdict::Refused(step, _) = &theirs {
-            let kind = if case.evidence.starts_with(b"PK") { "export" } else { "passport" };
+            let kind = match &case.evidence[..] {
+                zip if zip.starts_with(b"PK") => "export",
+                text if text.starts_with(b"lineproof") => "answer",
+                _ => "passport",
+            };
             *by_step.entry(format!("{kind}, step {step}")).or_default() += 1;
         }
         if let Verdict::Refused(code, _) = &ours {
@@ -224,7 +230,8 @@ fn keep_case(folder: &Path, case: &mutate::Case, theirs: &Verdict) {
     let name: String =
         format!("{} {said}", case.what).chars().map(|c| if c.is_alphanumeric() { c } else { '-' }).collect();
     let path = folder.join(&name);
-    if path.with_extension("bin").exists() {
+    // The page in a browser reads no answers to challenges.
+    if path.with_extension("bin").exists() || case.what == "answer, signed" {
         return;
     }
     fs::create_dir_all(folder).expect("the folder can be made");

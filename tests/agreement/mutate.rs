@@ -3,7 +3,10 @@
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use ed25519_dalek::SigningKey;
 use lineproof::{
-    core::lineage::entry::ENTRY_VERSION,
+    core::{
+        export::{challenge::Challenge, multiproof},
+        lineage::entry::ENTRY_VERSION,
+    },
     types::{Blake3Digest, Score},
 };
 use serde_json::{Map, Value, json};
@@ -57,8 +60,9 @@ pub fn case(dice: &mut Dice, golden: &Golden) -> Case {
         29..43 => of("files, signed", bend_files(dice)),
         43..54 => of("statement, signed", bend_statement(dice)),
         54..57 => of("envelope", bend_envelope(dice)),
-        57..78 => of("entry in an export, signed", bend_export_entry(dice)),
-        78..89 => of("entry in a passport, signed", bend_passport_entry(dice)),
+        57..75 => of("entry in an export, signed", bend_export_entry(dice)),
+        75..79 => of("answer, signed", bend_answer(dice)),
+        79..89 => of("entry in a passport, signed", bend_passport_entry(dice)),
         _ => of("passport, signed", bend_passport(dice)),
     }
 }
@@ -1067,6 +1071,46 @@ fn bend_passport(dice: &mut Dice) -> Vec<u8> {
         }
     }
     passport.text()
+}
+
+// ---- Answers to challenges ----
+
+fn bend_answer(dice: &mut Dice) -> Vec<u8> {
+    let mut plant = plant(dice);
+    if dice.one_in(4) {
+        let at = dice.below(plant.log.len());
+        bend_entry(dice, &mut plant.log[at]);
+    }
+    let nonce = format!("{:016x}", dice.next()).repeat(*dice.pick(&[2, 2, 2, 1, 8, 9]));
+    let count = *dice.pick(&[1, 2, 3, 5, 1000, 1001, 0]);
+    let (note, size) = (plant.note(), plant.size());
+    let mut indexes = match Challenge::new(&nonce, count) {
+        Ok(challenge) => challenge.indexes(&plant.checkpoint_text(), size),
+        Err(_) => vec![0],
+    };
+    if dice.one_in(6) {
+        // Entries that the plant would rather show.
+        indexes = (0..indexes.len() as u64).collect();
+    }
+    if dice.one_in(12) && indexes.len() > 1 {
+        indexes.pop();
+    }
+    let proof = multiproof::build::<multiproof::ProofError>(&indexes, size, |index| Ok(plant.inclusion(index)));
+    let proof = proof.expect("the indexes are those of the log");
+    let entry = |index: &u64| format!("entry {}\n", BASE64.encode(&plant.log[*index as usize].body));
+    let entries: String = indexes.iter().map(entry).collect();
+    let hashes: String = proof.iter().map(|hash| format!("proof {}\n", BASE64.encode(hash.0))).collect();
+    let text = format!("lineproof challenge 1\nnonce {nonce}\ncount {count}\n{entries}{hashes}\n{note}");
+    match dice.below(12) {
+        0 => text.replacen("nonce ", "nonce 0", 1),
+        1 => text.replacen("count ", "count 0", 1),
+        2 => text.replacen("\nproof ", "\nproof AA", 1),
+        3 => text.replacen("\nentry ", "\nproof ", 1),
+        4 => text.replacen(" 1\n", " 2\n", 1),
+        5 => return bend_bytes(dice, text.as_bytes()),
+        _ => text,
+    }
+    .into_bytes()
 }
 
 // ---- Logs ----

@@ -4,6 +4,7 @@
 
 mod backup;
 mod bad_input;
+mod challenge;
 mod disk;
 mod erase;
 mod evidence;

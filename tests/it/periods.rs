@@ -65,6 +65,10 @@ fn frames_lost_on_the_line_are_missing_until_the_line_says_so() {
     });
     let output = close_period(&plant, &service, &["--period", "early", "--first", "1", "--last", "10"]);
     assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    let export = plant.run(&["export", "--out", "at-once.zip"]);
+    assert!(export.status.success(), "{}", text(&export));
+    let at_once = verify(&plant.folder().join("at-once.zip"), &plant.vkey());
+    assert_eq!(at_once.status.code(), Some(1), "an export right after the close holds it: {}", text(&at_once));
     assert!(text(&output).contains("4 decided, 3 noted as gaps, 0 called lost, 3 missing"), "{}", text(&output));
     assert!(text(&output).contains("--lost 8-10"), "{}", text(&output));
     assert_eq!(service.stop().code, Some(0));
@@ -184,4 +188,15 @@ fn a_line_pc_closes_the_period_of_its_run() {
     let (code, said) = verified(&plant);
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("periods of 18 frames: 18 decided"), "{said}");
+    // From the first close on, all later periods are in the export whole; the first is only stated.
+    let first: serde_json::Value = serde_json::from_str(&entries(&plant.data(), "period_close")[0]).unwrap();
+    let output = plant.run(&["export", "--from", first["time"].as_str().unwrap(), "--out", "window.zip"]);
+    assert!(output.status.success(), "{}", text(&output));
+    let output = verify(&plant.folder().join("window.zip"), &plant.vkey());
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    assert!(
+        text(&output).contains("13 decisions") && text(&output).contains(", 1 only as the log states"),
+        "{}",
+        text(&output)
+    );
 }

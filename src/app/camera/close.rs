@@ -296,7 +296,7 @@ fn words(request: &wire::Close, closed: &wire::Closed) -> String {
     }
     if closed.frames_short > 0 {
         text.push_str(&format!(
-            "  NOT COMPLETE: the parts you counted should have given {} more frames\n",
+            "  NOT COMPLETE: the parts you counted should have given more frames: {}\n",
             closed.frames_short
         ));
     }

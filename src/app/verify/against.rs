@@ -11,6 +11,7 @@ use super::{Directory, Subject};
 use crate::core::{
     export::{
         CHECKPOINT, Lang,
+        challenge::Answer,
         keys::{Keys, Signed},
         verify::{LogFiles as _, Problem},
         words,
@@ -113,6 +114,9 @@ impl<'a> Shown<'a> {
         let note = match subject {
             Subject::Passport(bytes) => {
                 Passport::parse(&String::from_utf8_lossy(bytes)).map_err(Problem::Passport)?.checkpoint.into_bytes()
+            }
+            Subject::Challenge(bytes) => {
+                Answer::parse(&String::from_utf8_lossy(bytes)).map_err(Problem::Challenge)?.checkpoint.into_bytes()
             }
             Subject::Export(bytes) => checkpoint_of_export(bytes)?,
             Subject::Log(path) => {

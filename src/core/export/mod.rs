@@ -4,6 +4,7 @@
 
 pub mod balance;
 pub mod canonical;
+pub mod challenge;
 pub mod consistency;
 pub mod keys;
 pub mod manifest;

@@ -4,12 +4,14 @@
 //! is wrong ends it.
 
 mod archive;
+mod challenge;
 mod entry;
 mod log;
 mod passport;
 mod receipt;
 
 pub use archive::verify_export;
+pub use challenge::verify_challenge;
 pub use log::{LogFiles, verify_log};
 pub use passport::verify_passport;
 pub use receipt::verify_receipt;
@@ -17,6 +19,7 @@ pub use receipt::verify_receipt;
 use serde::Serialize;
 
 use super::{
+    challenge::ChallengeError,
     consistency::Contradiction,
     keys::{Keys, NoteError, Signed},
     manifest::ManifestError,
@@ -142,6 +145,13 @@ pub enum Step {
         made_by: String,
         this: &'static str,
     },
+    /// The nonce picked these entries; `compared`: it is the one the reader says was given.
+    Chosen {
+        nonce: String,
+        asked: u64,
+        size: u64,
+        compared: bool,
+    },
     /// What a passport is of.
     Part {
         index: u64,
@@ -193,6 +203,8 @@ pub enum Problem {
     Incomplete { first: Box<Incomplete>, periods: usize },
     Derived { name: &'static str, line: u64 },
     Key,
+    Challenge(ChallengeError),
+    Nonce { found: String },
     Passport(PassportError),
     PassportForm,
     Receipt(ReceiptError),
@@ -244,6 +256,8 @@ impl Problem {
             Self::Incomplete { .. } => "incomplete",
             Self::Derived { .. } => "derived",
             Self::Key => "key_copy",
+            Self::Challenge(_) => "challenge",
+            Self::Nonce { .. } => "nonce",
             Self::Passport(_) => "passport",
             Self::PassportForm => "passport_form",
             Self::Receipt(_) => "receipt",

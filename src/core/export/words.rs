@@ -146,6 +146,16 @@ fn step_en(step: &Step) -> String {
         Step::NotDerived { made_by, this } => format!(
             "Tables and report: not compared, because {made_by} wrote them and this is {this}; their digests are signed"
         ),
+        Step::Chosen { nonce, asked, size, compared } => format!(
+            "Challenge: the nonce {nonce} picks exactly these of {} entries ({} asked for); {}",
+            number(*size),
+            number(*asked),
+            if *compared {
+                "it is the nonce you gave"
+            } else {
+                "compare it with the one you gave, or say --nonce: whoever makes up the nonce picks the entries"
+            }
+        ),
         Step::Part { index, verdict, time, serial } => {
             let part = serial.as_ref().map(|serial| format!("part {serial:?}, ")).unwrap_or_default();
             let said = verdict.map_or_else(String::new, |verdict| format!("{verdict}, "));
@@ -265,6 +275,16 @@ fn step_de(step: &Step) -> String {
         }
         Step::NotDerived { made_by, this } => format!(
             "Tabellen und Bericht: nicht verglichen, denn {made_by} hat sie geschrieben und dies ist {this}; ihre Prüfsummen sind signiert"
+        ),
+        Step::Chosen { nonce, asked, size, compared } => format!(
+            "Stichprobe: Die Nonce {nonce} wählt genau diese von {} Einträgen ({} angefragt); {}",
+            number(*size),
+            number(*asked),
+            if *compared {
+                "es ist die vorgegebene Nonce"
+            } else {
+                "mit der vorgegebenen vergleichen oder --nonce angeben: Wer die Nonce macht, wählt die Einträge"
+            }
         ),
         Step::Part { index, verdict, time, serial } => {
             let part = serial.as_ref().map(|serial| format!("Teil {serial:?}, ")).unwrap_or_default();
@@ -394,6 +414,8 @@ fn wrong_en(problem: &Problem) -> String {
         }
         Problem::Derived { name, line } => format!("{name} does not say what the entries say, from line {line} on"),
         Problem::Key => "log.vkey is not the key that signed".into(),
+        Problem::Challenge(error) => format!("this is not the answer to its challenge: {error}"),
+        Problem::Nonce { found } => format!("the answer is to the nonce {found}, not to yours"),
         Problem::Passport(error) => error.to_string(),
         Problem::PassportForm => "the passport says the same in another spelling than it is written with".into(),
         Problem::Receipt(error) => error.to_string(),
@@ -491,6 +513,8 @@ fn wrong_de(problem: &Problem) -> String {
         }
         Problem::Derived { name, line } => format!("{name} sagt ab Zeile {line} etwas anderes als die Einträge"),
         Problem::Key => "log.vkey ist nicht der Schlüssel, mit dem signiert wurde".into(),
+        Problem::Challenge(error) => format!("das ist nicht die Antwort auf ihre Stichprobe: {error}"),
+        Problem::Nonce { found } => format!("geantwortet ist auf die Nonce {found}, nicht auf Ihre"),
         Problem::Passport(error) => format!("im Passport stimmt etwas nicht: {error}"),
         Problem::PassportForm => "der Passport sagt dasselbe in einer anderen Schreibweise als der festgelegten".into(),
         Problem::Receipt(error) => format!("mit der Quittung stimmt etwas nicht: {error}"),
@@ -646,6 +670,7 @@ pub fn meaning(problem: &Problem, lang: Lang) -> &'static str {
         | Problem::Unlisted { .. }
         | Problem::Changed { .. }
         | Problem::PassportForm
+        | Problem::Challenge(_)
         | Problem::Passport(_)
         | Problem::Receipt(_)
         | Problem::ReceiptSignature { .. } => (
@@ -655,6 +680,10 @@ pub fn meaning(problem: &Problem, lang: Lang) -> &'static str {
         Problem::Proof(_) | Problem::Root { .. } | Problem::Inclusion(_) => (
             "These entries do not stand in the log that was signed. Nothing in them is proven.",
             "Diese Einträge stehen nicht im signierten Protokoll. Nichts davon ist bewiesen.",
+        ),
+        Problem::Nonce { .. } => (
+            "Whoever made up this nonce picked the entries. Ask the plant to answer yours, over a checkpoint you held before.",
+            "Wer diese Nonce gemacht hat, hat die Einträge ausgewählt. Das Werk um die Antwort auf Ihre bitten, über einen Checkpoint, den Sie vorher hatten.",
         ),
         Problem::Opening { .. } => (
             "The serial number or lot shown does not belong to that decision. The decision itself may be genuine; the part is not proven.",
