@@ -67,10 +67,14 @@ impl LogCopy {
 
     fn look_once(config: &LogConfig, key: &VerifierKey) -> Result<Self, ReadError> {
         let path = config.checkpoint();
-        let nothing = || damaged(&path, "there is no checkpoint yet: the service has never run on this directory");
+        // A service that has just started gets there within a second.
+        let nothing = || damaged(&path, "it covers no entry yet: the service has never run on this directory");
         let note = files::read(&path, CHECKPOINT_BYTES_MAX)?.ok_or_else(nothing)?;
         let note = String::from_utf8(note).map_err(|_| damaged(&path, "it is no text"))?;
         let checkpoint = Checkpoint::open(&note, key).map_err(|error| damaged(&path, error))?;
+        if checkpoint.size == 0 {
+            return Err(nothing());
+        }
         let copy = Self { tail: tail_of(config, checkpoint.size, key.name())?, checkpoint, note };
         let root = copy.root(&config.log_dir())?;
         if root != copy.checkpoint.root {
