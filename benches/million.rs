@@ -368,7 +368,7 @@ async fn page(history: &mut HistoryServiceClient<Channel>, filter: pb::DecisionF
     (started.elapsed(), response.into_inner().decisions.len())
 }
 
-/// As `benches/history.rs` asks below the edge.
+/// One filter of each kind, and some together.
 fn filters(entries: u64) -> Vec<(&'static str, MakeFilter)> {
     use pb::Verdict::{NotDecidable, NotOk};
     let any = pb::DecisionFilter::default;

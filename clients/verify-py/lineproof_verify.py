@@ -677,7 +677,8 @@ def check_export(raw, keys):
     recounted = check_closes(manifest["selection"], closes, marks_of(entries.items()))
     periods, frames = need_complete(closes.items())
     yield (f"The line closed {periods} periods with {frames} frames, and nothing is missing in them; {recounted} of {len(closes)}"
-           " closes were counted again here." if closes else "No period is closed here: nobody says how many frames there were.")
+           " closes were counted again here."
+           if closes else "No closed period counts these frames: nobody says how many there were.")
     return (f"an export of the log {origin}: {counts['decisions']} decisions ({counts['ok']} OK, {counts['not_ok']} NOT_OK,"
             f" {counts['not_decidable']} NOT_DECIDABLE), {counts['gap_frames']} frames without a decision")
 

@@ -47,14 +47,14 @@ mod context {
 
 #[derive(Debug, thiserror::Error)]
 pub enum KeysError {
-    #[error("{path}: {source}; `lineproof init` makes keys for a new data directory, a backup brings back lost ones", path = path.display())]
-    Io { path: PathBuf, source: io::Error },
+    #[error("{path}: {reason}; `lineproof init` makes keys for a new data directory, lost ones come back from where you kept a copy (no backup holds them)", path = path.display())]
+    Io { path: PathBuf, reason: io::Error },
     #[error("{path} exists already; keys are never overwritten", path = path.display())]
     Exists { path: PathBuf },
     #[error("{path} may be used by others than its owner (mode {mode:o}); run `chmod go= {path}`", path = path.display())]
     Mode { path: PathBuf, mode: u32 },
     /// Never names what is in the file.
-    #[error("{path} is no {what}; bring it back from a backup", path = path.display())]
+    #[error("{path} is no {what}; bring it back from where you kept a copy (no backup holds keys)", path = path.display())]
     Format { path: PathBuf, what: &'static str },
     #[error(transparent)]
     Origin(#[from] KeyError),
@@ -94,7 +94,7 @@ impl Keys {
                 return Err(KeysError::Exists { path });
             }
         }
-        let failed = |source| KeysError::Io { path: folder.to_owned(), source };
+        let failed = |reason| KeysError::Io { path: folder.to_owned(), reason };
         fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
         fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).map_err(failed)?;
         write_secret(&folder.join(LOG_FILE), &self.log_line())?;
@@ -224,9 +224,9 @@ fn write_secret(path: &Path, line: &str) -> Result<(), KeysError> {
         file.write_all(b"\n")?;
         file.sync_all()
     };
-    write().map_err(|source| match source.kind() {
+    write().map_err(|reason| match reason.kind() {
         io::ErrorKind::AlreadyExists => KeysError::Exists { path: path.to_owned() },
-        _ => KeysError::Io { path: path.to_owned(), source },
+        _ => KeysError::Io { path: path.to_owned(), reason },
     })
 }
 
@@ -234,17 +234,17 @@ fn read_secret(path: &Path) -> Result<Zeroizing<String>, KeysError> {
     check_mode(path)?;
     // Read into room that is large enough from the start: growing would leave a copy behind.
     let mut text = Zeroizing::new(String::with_capacity(KEY_FILE_BYTES_MAX as usize + 1));
-    let file = fs::File::open(path).map_err(|source| KeysError::Io { path: path.to_owned(), source })?;
+    let file = fs::File::open(path).map_err(|reason| KeysError::Io { path: path.to_owned(), reason })?;
     file.take(KEY_FILE_BYTES_MAX)
         .read_to_string(&mut text)
-        .map_err(|source| KeysError::Io { path: path.to_owned(), source })?;
+        .map_err(|reason| KeysError::Io { path: path.to_owned(), reason })?;
     let trimmed = text.trim_end().len();
     text.truncate(trimmed);
     Ok(text)
 }
 
 fn check_mode(path: &Path) -> Result<(), KeysError> {
-    let metadata = fs::metadata(path).map_err(|source| KeysError::Io { path: path.to_owned(), source })?;
+    let metadata = fs::metadata(path).map_err(|reason| KeysError::Io { path: path.to_owned(), reason })?;
     let mode = metadata.permissions().mode() & 0o7777;
     if mode & 0o077 == 0 { Ok(()) } else { Err(KeysError::Mode { path: path.to_owned(), mode }) }
 }
@@ -353,6 +353,8 @@ mod tests {
         }
         Keys::open(&path).unwrap();
         fs::remove_file(path.join(MASTER_FILE)).unwrap();
-        assert!(Keys::open(&path).unwrap_err().to_string().contains("backup"));
+        let error = Keys::open(&path).unwrap_err();
+        assert!(error.to_string().contains("no backup holds them"), "{error}");
+        assert!(std::error::Error::source(&error).is_none(), "what the system said would be printed twice");
     }
 }

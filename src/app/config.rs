@@ -25,15 +25,15 @@ const WITNESSES_MAX: usize = 15;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    #[error("{path}: {source}; `lineproof init {dir}` makes a data directory with a commented {FILE_NAME}", dir = path.parent().unwrap_or(Path::new(".")).display(), path = path.display())]
-    Read { path: PathBuf, source: std::io::Error },
+    #[error("{path}: {reason}; `lineproof init {dir}` makes a data directory with a commented {FILE_NAME}", dir = path.parent().unwrap_or(Path::new(".")).display(), path = path.display())]
+    Read { path: PathBuf, reason: std::io::Error },
     #[error(transparent)]
     Format(log::OpenError),
     #[error("{path} has {bytes} bytes; a configuration has at most {CONFIG_BYTES_MAX}", path = path.display())]
     TooLong { path: PathBuf, bytes: u64 },
-    /// The source shows the line and points at the key.
-    #[error("{path}: {source}", path = path.display())]
-    Parse { path: PathBuf, source: Box<toml::de::Error> },
+    /// The reason shows the line and points at the key.
+    #[error("{path}: {reason}", path = path.display())]
+    Parse { path: PathBuf, reason: Box<toml::de::Error> },
     #[error("{path}: {key}: {reason}", path = path.display())]
     Value { path: PathBuf, key: String, reason: String },
 }
@@ -299,7 +299,7 @@ impl Config {
         // First, and before keys and index are touched: a newer release may have other keys and other files.
         log::check_format(data_dir).map_err(ConfigError::Format)?;
         let path = data_dir.join(FILE_NAME);
-        let read = |source| ConfigError::Read { path: path.clone(), source };
+        let read = |reason| ConfigError::Read { path: path.clone(), reason };
         let bytes = std::fs::metadata(&path).map_err(read)?.len();
         if bytes > CONFIG_BYTES_MAX {
             return Err(ConfigError::TooLong { path, bytes });
@@ -316,7 +316,7 @@ impl Config {
     /// [`ConfigError::Parse`] and [`ConfigError::Value`].
     pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
         let config: Self = toml::from_str(text)
-            .map_err(|source| ConfigError::Parse { path: path.to_owned(), source: Box::new(source) })?;
+            .map_err(|error| ConfigError::Parse { path: path.to_owned(), reason: Box::new(error) })?;
         config.check(path)?;
         Ok(config)
     }

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Context as _;
 
-use super::{cli::DataArgs, config::Config};
+use super::{cli::DataArgs, config::Config, erase::counted};
 use crate::{
     adapters::{
         archive::PackArchive,
@@ -133,10 +133,12 @@ pub(super) fn words(report: &FsckReport, data_dir: &Path) -> String {
         lines.push(format!("the entries lead to the root {root}"));
     }
     if report.deleted_images > 0 {
-        lines.push(format!("{} of them are gone, as entries say", report.deleted_images));
+        let gone = counted(report.deleted_images, "archived image is", "archived images are");
+        lines.push(format!("{gone} gone, as entries say"));
     }
     if report.erased > 0 {
-        lines.push(format!("{} private values are gone, as entries say", report.erased));
+        let gone = counted(report.erased, "private value is", "private values are");
+        lines.push(format!("{gone} gone, as entries say"));
     }
     if report.erasing {
         lines.push("an erasure was interrupted; the next start finishes it".into());

@@ -58,6 +58,15 @@ pub fn run(command: &RetentionCommand) -> anyhow::Result<ExitCode> {
 fn words(answer: &RunResponse) -> String {
     let mut text = String::new();
     for due in &answer.due {
+        if due.packs == 0 && due.entries == 0 {
+            let what = match due.what.as_str() {
+                "images" => counted(due.kept, "pack of images is", "packs of images are"),
+                _ => counted(due.kept, "entry with private values is", "entries with private values are"),
+            };
+            let days = format!("of days before {}: {}", before(due), due.rule);
+            text.push_str(&format!("{what} over and kept because of holds, {days}\n"));
+            continue;
+        }
         let what = match due.what.as_str() {
             "images" => {
                 let images = counted(due.images, "image", "images");

@@ -181,7 +181,7 @@ enum Subject {
     /// A checkpoint with the proof from an earlier size, as `lineproof witness request` writes it.
     Request(Vec<u8>),
     Other {
-        bytes: u64,
+        reason: String,
     },
 }
 
@@ -213,7 +213,7 @@ impl Subject {
         } else if bytes.len() <= CHECKPOINT_BYTES_MAX && String::from_utf8_lossy(&bytes).contains("\n\n— ") {
             Self::Checkpoint(bytes)
         } else {
-            Self::Other { bytes: bytes.len() as u64 }
+            Self::Other { reason: unrecognised(path, bytes.len()) }
         })
     }
 
@@ -249,10 +249,25 @@ impl Subject {
             Self::Log(path) => verify_log(&Directory(path), keys, &mut progress(quiet)),
             Self::Checkpoint(bytes) => verify_checkpoint(bytes, keys),
             Self::Request(bytes) => verify_request(bytes, keys),
-            Self::Other { bytes } => failed(Problem::NotRecognised {
-                reason: format!("its {bytes} bytes begin neither like a ZIP file nor like a tlog-proof"),
-            }),
+            Self::Other { reason } => failed(Problem::NotRecognised { reason: reason.clone() }),
         }
+    }
+}
+
+/// Why a file is nothing that can be checked, as far as its name tells.
+fn unrecognised(path: &Path, bytes: usize) -> String {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    if let Some(stem) = name.strip_suffix(".entry.json") {
+        return format!(
+            "it is an entry, which its receipt proves; verify {stem}.receipt.cbor with the entry beside it"
+        );
+    }
+    match bytes {
+        0 => "it is empty; fetch it again".into(),
+        _ if name.ends_with(".receipt.cbor") => {
+            format!("it is named like a receipt, but its {bytes} bytes are none; fetch it again")
+        }
+        _ => format!("its {bytes} bytes begin neither like a ZIP file nor like a tlog-proof"),
     }
 }
 

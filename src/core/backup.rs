@@ -51,22 +51,39 @@ pub enum ManifestError {
     Table(String),
 }
 
-/// A blob's name, 16 bytes: derived from path, size and time of what is in it, or random.
+/// A blob's name, 16 bytes: derived from path, size and time of what is in it and from who can open it, or random.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BlobId(pub [u8; 16]);
 
 impl BlobId {
-    /// The name of part `part` of a file that has not changed since it had this size and this time of change. `key` keeps
-    /// whoever sees the store from telling paths.
+    /// The name of part `part` of a file that has not changed since it had this size and this time of change, sealed to
+    /// `recipients`, as [`recipients_digest`] has them. `key` keeps whoever sees the store from telling paths.
     #[must_use]
-    pub fn of_part(key: &[u8; 32], path: &str, bytes: u64, modified: i64, part: u64) -> Self {
+    pub fn of_part(
+        key: &[u8; 32],
+        recipients: &Blake3Digest,
+        path: &str,
+        bytes: u64,
+        modified: i64,
+        part: u64,
+    ) -> Self {
         let mut hasher = blake3::Hasher::new_keyed(key);
         hasher.update(&bytes.to_be_bytes()).update(&modified.to_be_bytes()).update(&part.to_be_bytes());
-        hasher.update(path.as_bytes());
+        hasher.update(&recipients.0).update(path.as_bytes());
         let mut id = [0; 16];
         hasher.finalize_xof().fill(&mut id);
         Self(id)
     }
+}
+
+/// Whom blobs are sealed to: another digest for another set of recipients, in whatever order they are given.
+#[must_use]
+pub fn recipients_digest(recipients: &[String]) -> Blake3Digest {
+    let mut hasher = blake3::Hasher::new();
+    for recipient in recipients.iter().collect::<BTreeSet<_>>() {
+        hasher.update(recipient.as_bytes()).update(b"\n");
+    }
+    Blake3Digest(*hasher.finalize().as_bytes())
 }
 
 impl fmt::Display for BlobId {
@@ -441,6 +458,17 @@ mod tests {
         let other = LogSigner::new("plant.example/log", &[8; 32]).unwrap();
         let error = Manifest::open(&note, other.verifier_key()).unwrap_err();
         assert!(matches!(error, ManifestError::OtherKey { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_blob_has_another_name_for_other_recipients_and_the_same_in_any_order() {
+        let id = |recipients: &[&str]| {
+            let recipients: Vec<String> = recipients.iter().map(|&text| text.to_owned()).collect();
+            BlobId::of_part(&[7; 32], &recipients_digest(&recipients), "images/a.pack", 10, 20, 0)
+        };
+        assert_eq!(id(&["age1a", "age1b"]), id(&["age1b", "age1a", "age1b"]));
+        assert_ne!(id(&["age1a"]), id(&["age1a", "age1b"]));
+        assert_ne!(id(&["age1a", "age1b"]), id(&["age1aage1b"]));
     }
 
     #[test]

@@ -155,8 +155,11 @@ fn hold(hold: &Hold) -> pb::Hold {
 fn status(error: &RetentionError) -> Status {
     let code = match error {
         RetentionError::Nothing(_) | RetentionError::NoHold(_) => Code::NotFound,
-        RetentionError::Rule(_) | RetentionError::Value { .. } | RetentionError::Everything => Code::InvalidArgument,
-        RetentionError::Held { .. } => Code::FailedPrecondition,
+        RetentionError::Rule(_)
+        | RetentionError::Value { .. }
+        | RetentionError::Everything
+        | RetentionError::NoTime { .. } => Code::InvalidArgument,
+        RetentionError::Held { .. } | RetentionError::NamedByHold { .. } => Code::FailedPrecondition,
         RetentionError::Log(AppendError::DiskReserve { .. }) => Code::ResourceExhausted,
         RetentionError::Log(AppendError::ReadOnly(_)) => Code::FailedPrecondition,
         RetentionError::Unfinished(_) | RetentionError::Log(_) => Code::Unavailable,

@@ -74,6 +74,7 @@ pub fn of_close(error: &CloseError) -> Status {
         CloseError::NothingNew { .. } => (Code::FailedPrecondition, "nothing_new"),
         CloseError::NotNext { .. } => (Code::FailedPrecondition, "not_next"),
         CloseError::NameTaken { .. } => (Code::AlreadyExists, "period_name_taken"),
+        CloseError::LeftOut { .. } => (Code::FailedPrecondition, "left_out"),
         CloseError::Index(_) => (Code::Unavailable, "index_rebuilding"),
         CloseError::Read(_) => (Code::Internal, "log_unreadable"),
     };

@@ -59,6 +59,9 @@ pub trait BlobSealer: Send + Sync {
     /// # Errors
     /// A sentence.
     fn seal(&self, plain: &[u8]) -> Result<Vec<u8>, String>;
+
+    /// The public keys, in any order.
+    fn recipients(&self) -> Vec<String>;
 }
 
 /// Opens what was sealed to one of its identities.

@@ -76,6 +76,10 @@ pub enum CloseError {
         "the period {period} of this camera is closed already, with the counters {first} to {last}; give this one another name"
     )]
     NameTaken { period: FrameId, first: u64, last: u64 },
+    #[error(
+        "the close of the period {period} named {what} ({said}); a correction names it again, with this number or another, because nothing announced is withdrawn"
+    )]
+    LeftOut { period: FrameId, what: &'static str, said: u64 },
     #[error(transparent)]
     Append(#[from] AppendError),
     #[error(transparent)]
@@ -166,6 +170,9 @@ impl PeriodService {
             let leaf_hash = crate::core::lineage::tree::leaf_hash(&self.reader.entry(*latest_index)?);
             let receipt = Receipt { index: *latest_index, leaf_hash };
             return Ok(Closed { close: latest.clone(), receipt, is_duplicate: true });
+        }
+        for before in [&latest.announced, known] {
+            keeps_what_was_named(before, &announced)?;
         }
         let window = (original.since, original.end);
         let balance = self.count(&request.source, &announced, window.0, window.1)?.balance(&announced);
@@ -305,6 +312,18 @@ fn announce(request: &CloseRequest, previous: Option<&PeriodClose>) -> Result<An
             Ok(announced)
         }
     }
+}
+
+/// A count that was announced may turn out wrong, but it does not vanish.
+fn keeps_what_was_named(before: &Announced, now: &Announced) -> Result<(), CloseError> {
+    let period = &now.period;
+    let counts = [("parts", before.parts, now.parts), ("frames_per_part", before.frames_per_part, now.frames_per_part)];
+    for (what, before, now) in counts {
+        if let (Some(said), None) = (before, now) {
+            return Err(CloseError::LeftOut { period: period.clone(), what, said });
+        }
+    }
+    Ok(())
 }
 
 fn announced(request: &CloseRequest, first: u64) -> Announced {

@@ -364,6 +364,12 @@ fn a_damaged_cut_exchanged_or_missing_blob_is_named_and_nothing_is_restored() {
     fs::write(kept.plant.folder().join("full/file"), "somebody's").unwrap();
     let output = kept.restore("full", &["--unwitnessed"]);
     assert!(!output.status.success() && text(&output).contains("is not empty"), "{}", text(&output));
+    fs::create_dir(kept.plant.folder().join("empty")).unwrap();
+    let mut restore = lineproof();
+    restore.args(["restore", "../store", "--data", ".", "--unwitnessed", "--key", "../kept.vkey"]);
+    restore.args(["--identity", "../backup.key", "--keys", "../kept-keys"]);
+    let output = restore.current_dir(kept.plant.folder().join("empty")).output().unwrap();
+    assert!(!output.status.success() && text(&output).contains("from the folder above"), "{}", text(&output));
     kept.restored("restored", &["--unwitnessed"]);
 }
 
@@ -374,8 +380,11 @@ fn a_store_of_another_log_or_none_is_refused() {
     assert_eq!(service.stop().code, Some(0));
     let output = kept.command(&[]).output().unwrap();
     assert!(!output.status.success() && text(&output).contains("--new-store"), "{}", text(&output));
-    let output = kept.command(&["--new-store", "--to", "data/store"]).output().unwrap();
-    assert!(!output.status.success(), "{}", text(&output));
+    for output in [kept.command(&["--list"]).output().unwrap(), kept.restore("refused", &["--unwitnessed"])] {
+        let said = text(&output);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains("there is no backup store in") && !said.contains("--new-store"), "{said}");
+    }
     fs::create_dir_all(kept.store()).unwrap();
     fs::write(kept.store().join("lineproof-backup"), "lineproof-backup 1\nother.example/log\n").unwrap();
     let output = kept.command(&[]).output().unwrap();
@@ -384,6 +393,130 @@ fn a_store_of_another_log_or_none_is_refused() {
     let output = kept.command(&[]).output().unwrap();
     assert!(!output.status.success() && text(&output).contains("newer release"), "{}", text(&output));
     kept.refuses(&["--unwitnessed"], "newer release");
+}
+
+#[test]
+fn a_store_is_found_from_where_its_name_is_typed_and_never_begun_in_the_data_directory_or_for_nothing() {
+    let kept = Kept::new();
+    let (plant, folder) = (&kept.plant, kept.plant.folder());
+    let service = plant.serve();
+    assert_eq!(service.stop().code, Some(0));
+    let backup = |recipient: &str, to: &[&str]| {
+        let mut command = plant_command(plant);
+        command.args(["backup", "--new-store", "--recipient", recipient]).args(to);
+        let output = command.output().unwrap();
+        (output.status.code(), text(&output))
+    };
+    std::os::unix::fs::symlink(plant.data(), folder.join("link")).unwrap();
+    for inside in ["data/store", "link/store", "data/not/there/../../store", "elsewhere/../data/store"] {
+        let (code, said) = backup(&kept.recipient, &["--to", inside]);
+        assert!(code == Some(1) && said.contains("lies in the data directory"), "{inside}: {said}");
+        assert!(!plant.data().join("store").exists() && !plant.data().join("not").exists(), "{inside} was begun");
+    }
+    let (code, said) = backup("age1x", &["--to", "elsewhere"]);
+    assert!(code == Some(1) && said.contains("no age recipient"), "{said}");
+    assert!(!folder.join("elsewhere").exists(), "a store was begun for no backup");
+    let (code, said) = backup(&kept.recipient, &["--to", "elsewhere"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(folder.join("elsewhere/lineproof-backup").exists(), "{said}");
+
+    // A path in the configuration is relative to the data directory.
+    plant.edit_config("# [backup]\n# to = \"/mnt/backup/plant\"", "[backup]\nto = \"store\"");
+    let (code, said) = backup(&kept.recipient, &[]);
+    assert!(code == Some(1) && said.contains("lies in the data directory"), "{said}");
+    plant.edit_config("to = \"store\"", "to = \"../configured\"");
+    let (code, said) = backup(&kept.recipient, &[]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(folder.join("configured/lineproof-backup").exists(), "{said}");
+}
+
+#[test]
+fn after_a_change_of_recipients_the_new_key_opens_the_newest_backup_and_a_removed_one_nothing_of_it() {
+    let mut kept = Kept::new();
+    let service = kept.plant.serve();
+    inspect(&service, 1..=3);
+    assert_eq!(service.stop().code, Some(0));
+    // Younger files are copied anew each time, whoever they are sealed to.
+    std::thread::sleep(Duration::from_secs(3));
+    kept.backup(&["--new-store"]);
+    let first: BTreeSet<PathBuf> = kept.blobs().into_iter().collect();
+    let output = kept.plant.run(&["backup", "--new-key", "second.key"]);
+    assert!(output.status.success(), "{}", text(&output));
+    let said = text(&output);
+    let second = said.split_whitespace().find(|word| word.starts_with("age1")).expect("a public key").to_owned();
+    let again = kept.plant.run(&["backup", "--new-key", "second.key"]);
+    assert!(again.status.code() == Some(1) && text(&again).contains("exists already"), "{}", text(&again));
+
+    let drill =
+        |kept: &Kept, identity: &str| kept.restore("unused", &["--drill", "--scratch", ".", "--identity", identity]);
+    kept.backup(&["--recipient", &second]);
+    let both: BTreeSet<PathBuf> = kept.blobs().into_iter().collect();
+    assert!(first.is_subset(&both), "the older backup lost its blobs");
+    for identity in ["backup.key", "second.key"] {
+        let output = drill(&kept, identity);
+        assert!(output.status.success(), "{identity}: {}", text(&output));
+    }
+    // The same two in another order are the same recipients.
+    let one = std::mem::replace(&mut kept.recipient, second);
+    kept.backup(&["--recipient", &one, "--keep", "1"]);
+    let reordered: BTreeSet<PathBuf> = kept.blobs().into_iter().collect();
+    assert!(both.difference(&first).filter(|blob| reordered.contains(*blob)).count() >= 5, "all was copied again");
+
+    kept.backup(&["--keep", "1"]);
+    let output = drill(&kept, "second.key");
+    assert!(output.status.success(), "{}", text(&output));
+    let output = drill(&kept, "backup.key");
+    assert!(output.status.code() == Some(1) && text(&output).contains("does not open"), "{}", text(&output));
+    assert!(kept.blobs().iter().all(|blob| !both.contains(blob)), "a blob is left that the removed key opens");
+}
+
+#[test]
+fn a_blob_that_the_store_cut_is_written_again_by_the_next_backup() {
+    let kept = Kept::new();
+    let service = kept.plant.serve();
+    inspect(&service, 1..=3);
+    assert_eq!(service.stop().code, Some(0));
+    std::thread::sleep(Duration::from_secs(3));
+    kept.backup(&["--new-store"]);
+    let cut = |path: &PathBuf| {
+        let file = fs::File::options().write(true).open(path).unwrap();
+        file.set_len(file.metadata().unwrap().len() - 1).unwrap();
+    };
+    let drill = || {
+        let output = kept.restore("unused", &["--drill", "--scratch", "."]);
+        assert!(output.status.success(), "{}", text(&output));
+    };
+    kept.blobs().iter().for_each(cut);
+    kept.refuses(&["--unwitnessed"], "bytes, it should have");
+    kept.backup(&["--keep", "1"]);
+    drill();
+    // Blobs that no backup names, as an interrupted one leaves: no list says how long they were.
+    fs::remove_dir_all(kept.store().join("backups")).unwrap();
+    let left: BTreeSet<PathBuf> = kept.blobs().into_iter().collect();
+    left.iter().step_by(2).for_each(cut);
+    kept.backup(&[]);
+    drill();
+    let whole = left.iter().skip(1).step_by(2).filter(|blob| blob.exists()).count();
+    assert!(whole > 0 && left.iter().step_by(2).all(|blob| !blob.exists()), "{whole} whole blobs were used again");
+}
+
+#[test]
+fn while_values_are_being_erased_no_backup_is_made() {
+    let kept = Kept::new();
+    let service = kept.plant.serve();
+    inspect(&service, 1..=3);
+    assert_eq!(service.stop().code, Some(0));
+    kept.backup(&["--new-store"]);
+    let names = kept.names();
+    let erasing = kept.plant.data().join("erasing");
+    fs::write(&erasing, "left by a service that was killed").unwrap();
+    let output = kept.command(&[]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    assert!(text(&output).contains("values are being erased"), "{}", text(&output));
+    assert_eq!(kept.names(), names);
+    fs::remove_file(&erasing).unwrap();
+    kept.backup(&[]);
+    assert_eq!(kept.names().len(), 2);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use lineproof::edge::pb::{self, retention_service_client::RetentionServiceClient
 use crate::{
     evidence::{all_entries, entries, entry_kinds},
     faults::copy_folder,
-    harness::{Plant, block_on, lineproof, part, skipped, text},
+    harness::{Plant, block_on, lineproof, part, request, simulated_png, skipped, text},
     syscalls::{has_strace, injected},
 };
 
@@ -205,6 +205,76 @@ fn a_legal_hold_forbids_an_erasure_until_it_is_released() {
         .map(|entry| serde_json::from_str::<serde_json::Value>(entry).unwrap()["event"].as_str().unwrap().to_owned())
         .collect();
     assert_eq!(events, ["held", "erased", "held", "released", "released", "erased"]);
+    run(&plant, &["fsck"]);
+}
+
+#[test]
+fn a_hold_keeps_the_value_that_says_what_it_keeps() {
+    let plant = inspected(3);
+    // It concerns none of the decisions, because they are of another product.
+    let add = ["hold", "add", "--rule", "case 9 O 4/26", "--lot", "LOT-7", "--product", "other-part"];
+    let hold = run(&plant, &add).split([' ', ':']).nth(1).unwrap().to_owned();
+    let erase = ["erase", "--lot", "LOT-7", "--rule", "contract ended", "--yes"];
+    let refused = fails(&plant, &erase);
+    assert!(refused.contains("case 9 O 4/26") && refused.contains("nothing was erased"), "{refused}");
+    assert!(refused.contains(&format!("`lineproof hold release {hold}`")), "{refused}");
+    let listed = run(&plant, &["hold", "list", "--json"]);
+    assert!(listed.contains("\"lot\":\"LOT-7\""), "{listed}");
+    assert_eq!(run(&plant, &["history", "--lot", "LOT-7", "--json"]).lines().count(), 4);
+    run(&plant, &["hold", "release", &hold, "--rule", "case closed"]);
+    let said = run(&plant, &erase);
+    assert!(said.contains("from 5 entries, 4 of them decisions"), "{said}");
+    run(&plant, &["fsck"]);
+}
+
+#[test]
+fn a_hold_that_could_hold_nothing_is_refused() {
+    let plant = inspected(1);
+    for (from, to) in [("2026-04-01", "2026-03-01"), ("2026-03-01", "2026-03-01")] {
+        let refused = fails(&plant, &["hold", "add", "--rule", "case 1", "--from", from, "--to", to]);
+        assert!(refused.contains("holds nothing: --from must be before --to"), "{refused}");
+    }
+    assert_eq!(run(&plant, &["hold", "list", "--json"]), "");
+}
+
+#[test]
+fn fsck_finds_an_erased_value_that_an_older_copy_brings_back() {
+    let plant = Plant::new();
+    let service = plant.serve();
+    block_on(async {
+        let mut client = service.inspection().await;
+        let image = simulated_png(1);
+        // More than a bundle: its private values lie in a file of their own, and still in the write-ahead log.
+        for number in 1..=260 {
+            client.inspect(request(number, image.clone())).await.unwrap();
+        }
+    });
+    assert_eq!(service.stop().code, Some(0));
+    let file = plant.data().join("private/000");
+    let old = fs::read(&file).unwrap();
+    run(&plant, &ERASE_3);
+    assert_ne!(fs::read(&file).unwrap(), old);
+    let clean = run(&plant, &["fsck"]);
+    assert!(clean.contains("1 private value is gone"), "{clean}");
+    fs::write(&file, old).unwrap();
+    let said = fails(&plant, &["fsck"]);
+    assert!(said.contains("is filed, though entry") && said.contains("an older copy was brought back"), "{said}");
+}
+
+#[test]
+fn fsck_says_that_an_interrupted_erasure_cannot_be_read_and_what_to_do() {
+    let plant = inspected(1);
+    let erasing = plant.data().join("erasing");
+    for (content, why) in [
+        ("lineproof-erasing 1\nmany\n", "no erasure that this release can finish"),
+        ("lineproof-erasing 1\n3\n{}\n", "it intends what is no entry of an erasure"),
+    ] {
+        fs::write(&erasing, content).unwrap();
+        let said = fails(&plant, &["fsck"]);
+        assert!(said.contains(why) && said.contains("Move the file away"), "{said}");
+        assert!(!said.contains("the next start finishes it"), "{said}");
+    }
+    fs::remove_file(&erasing).unwrap();
     run(&plant, &["fsck"]);
 }
 

@@ -3,7 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
 };
 
 use crate::harness::{Plant, block_on, lineproof, part, text};
@@ -144,6 +144,66 @@ fn a_cose_receipt_holds_for_us_and_for_an_implementation_of_others() {
     let output = verify(&receipt, &plant.vkey());
     assert_eq!(output.status.code(), Some(2), "{}", text(&output));
     assert!(text(&output).contains("part.entry.json"), "{}", text(&output));
+}
+
+#[test]
+fn files_of_parts_keep_apart_and_what_is_no_evidence_says_what_to_do() {
+    let plant = inspected(3);
+    let run = |arguments: &[&str]| {
+        let output = plant.run(arguments);
+        assert!(output.status.success(), "{}", text(&output));
+    };
+    // Serials with dots, as names: each receipt is of its own part.
+    run(&["passport", "SN-00001", "--cose", "--out", "SN.1"]);
+    run(&["passport", "SN-00002", "--cose", "--out", "SN.2"]);
+    let receipts = ["SN.1", "SN.2"].map(|name| {
+        let receipt = plant.folder().join(format!("{name}.receipt.cbor"));
+        let output = verify(&receipt, &plant.vkey());
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+        fs::read(receipt).unwrap()
+    });
+    assert_ne!(receipts[0], receipts[1]);
+    let output = verify(&plant.folder().join("SN.1.entry.json"), &plant.vkey());
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    assert!(text(&output).contains("SN.1.receipt.cbor"), "{}", text(&output));
+    fs::write(plant.folder().join("SN.2.receipt.cbor"), b"").unwrap();
+    let output = verify(&plant.folder().join("SN.2.receipt.cbor"), &plant.vkey());
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    assert!(text(&output).contains("it is empty"), "{}", text(&output));
+
+    // The first entry of a log is no decision, and nobody calls it a part.
+    assert_ne!(entry_kinds(&plant.data())[0], "decision");
+    run(&["passport", "#0", "--out", "first.tlog-proof"]);
+    let output = verify(&plant.folder().join("first.tlog-proof"), &plant.vkey());
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    assert!(text(&output).contains("Entry: 0, ") && !text(&output).contains("decided"), "{}", text(&output));
+
+    // A folder is no file, and nothing is left beside it.
+    fs::create_dir(plant.folder().join("proofs")).unwrap();
+    for folder in ["proofs", "proofs/", "none/"] {
+        let output = plant.run(&["passport", "SN-00001", "--out", folder]);
+        assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+        assert!(text(&output).contains("is a folder"), "{}", text(&output));
+    }
+    let left = fs::read_dir(plant.folder()).unwrap().map(|entry| entry.unwrap().file_name());
+    assert_eq!(left.filter(|name| name.to_string_lossy().ends_with(".part")).count(), 0);
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_ends_no_command() {
+    let plant = inspected(2);
+    for arguments in
+        [&["passport", "SN-00002", "--out", "part.tlog-proof"][..], &["export"], &["show", "line-1/cam-1/f1"]]
+    {
+        let mut command = lineproof();
+        command.args(arguments).current_dir(plant.folder()).env("LINEPROOF_DATA", plant.data());
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary runs");
+        drop(child.stdout.take());
+        let output = child.wait_with_output().expect("it ends");
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}: {}", text(&output));
+        assert!(!text(&output).contains("panicked"), "{arguments:?}: {}", text(&output));
+    }
+    assert!(plant.folder().join("part.tlog-proof").is_file() && plant.folder().join("report.zip").is_file());
 }
 
 /// The Python of `scripts/verify-py-env.sh`.

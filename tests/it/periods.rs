@@ -168,6 +168,88 @@ fn a_camera_that_counts_from_anew_and_parts_that_no_camera_saw() {
 }
 
 #[test]
+fn a_correction_names_again_what_was_counted() {
+    let plant = Plant::new();
+    let service = plant.serve();
+    block_on(async {
+        let mut client = service.inspection().await;
+        inspect(&mut client, 1..=6).await;
+        let counted =
+            pb::ClosePeriodRequest { parts: Some(4), frames_per_part: Some(2), ..announce("one", Some(1), 6) };
+        assert!(!close(&mut client, counted.clone()).await.complete, "four parts give eight frames");
+        for withdrawn in
+            [announce("one", Some(1), 6), pb::ClosePeriodRequest { frames_per_part: None, ..counted.clone() }]
+        {
+            let refused = client.close_period(withdrawn).await.unwrap_err();
+            assert_eq!(refused.code(), Code::FailedPrecondition);
+            assert!(refused.message().contains("names it again"), "{}", refused.message());
+        }
+        let right = pb::ClosePeriodRequest { parts: Some(3), ..counted };
+        assert!(close(&mut client, right.clone()).await.complete);
+        let withdrawn = client.close_period(announce("one", Some(1), 6)).await.unwrap_err();
+        assert_eq!(withdrawn.code(), Code::FailedPrecondition, "a correction cannot be withdrawn either");
+        assert!(close(&mut client, right).await.duplicate);
+    });
+    let output = close_period(&plant, &service, &["--period", "one", "--last", "6"]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    assert!(text(&output).contains("--parts N"), "{}", text(&output));
+    assert_eq!(service.stop().code, Some(0));
+    assert_eq!(entries(&plant.data(), "period_close").len(), 2);
+    let (code, said) = verified(&plant);
+    assert_eq!(code, Some(0), "{said}");
+}
+
+#[test]
+fn a_name_used_before_closes_no_other_run() {
+    let plant = Plant::new();
+    let service = plant.serve();
+    let server = format!("http://{}", service.address);
+    let run = |name: &str, close: &str| {
+        let fixed = ["camera", "simulate", "--server", &server, "--quiet", "--parts", "4"];
+        plant.run(&[&fixed[..], &["--run", name, close]].concat())
+    };
+    let output = run("monday", "--close-period=early-shift");
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    assert!(text(&output).contains("all is accounted for"), "{}", text(&output));
+    // The same frames again are a retry, and nothing new is claimed.
+    let output = run("monday", "--close-period=early-shift");
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    assert!(text(&output).contains("no period closed"), "{}", text(&output));
+    // Other frames with the same counters.
+    let output = run("tuesday", "--close-period=early-shift");
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    assert!(text(&output).contains("early-shift was used already"), "{}", text(&output));
+    assert!(!text(&output).contains("all is accounted for"), "{}", text(&output));
+    let output = run("wednesday", "--close-period=wednesday-early");
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    assert_eq!(service.stop().code, Some(0));
+    assert_eq!(entries(&plant.data(), "period_close").len(), 2);
+}
+
+#[test]
+fn the_command_asks_before_it_closes_what_is_likely_a_slip_and_names_its_arguments() {
+    let plant = Plant::new();
+    let service = plant.serve();
+    block_on(async { inspect(&mut service.inspection().await, 1..=2).await });
+    let refused = |arguments: &[&str], code: i32, hint: &str| {
+        let output = close_period(&plant, &service, arguments);
+        assert_eq!(output.status.code(), Some(code), "{}", text(&output));
+        assert!(text(&output).contains(hint), "{}", text(&output));
+    };
+    refused(&["--first", "1", "--last", "9007199254740991"], 2, "--yes");
+    refused(&["--last", "9007199254740991"], 2, "--first N");
+    refused(&["--last", "2"], 1, "(--first N)");
+    let output = close_period(&plant, &service, &["--period", "one", "--first", "1", "--last", "2"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    refused(&["--period", "two", "--first", "9", "--last", "12"], 1, "--restarted --first N");
+    // Whoever means it is heard: it is one close more, and says itself what is missing.
+    let output = close_period(&plant, &service, &["--period", "two", "--last", "2000000", "--yes"]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    assert_eq!(service.stop().code, Some(0));
+    assert_eq!(entries(&plant.data(), "period_close").len(), 2);
+}
+
+#[test]
 fn a_line_pc_closes_the_period_of_its_run() {
     let plant = Plant::new();
     let service = plant.serve();

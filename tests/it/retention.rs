@@ -14,7 +14,10 @@ use lineproof::{
     adapters::{
         archive::PackArchive,
         keys::Keys,
-        log::{LogConfig, LogHandle, LogStore, LogStoreReader, fsck::Fsck},
+        log::{
+            LogConfig, LogHandle, LogStore, LogStoreReader,
+            fsck::{Fsck, FsckReport},
+        },
         sled_index::SledIndex,
     },
     core::lineage::{
@@ -168,14 +171,18 @@ impl Office {
     }
 }
 
-fn fsck_is_clean(data: &Path) -> (u64, u64) {
+fn checked(data: &Path) -> FsckReport {
     let keys = Keys::open(&data.join("keys")).unwrap();
     let archive = PackArchive::open(data.join("images"), keys.image_sealer()).unwrap();
     let key: VerifierKey = keys.verifier_key().parse().unwrap();
     let config = LogConfig::new(data);
     let sealer = keys.private_sealer();
     let fsck = Fsck { config: &config, key: &key, sealer: &*sealer, archive: &archive, indexed_to: None };
-    let report = fsck.run(|_, _| {}).unwrap();
+    fsck.run(|_, _| {}).unwrap()
+}
+
+fn fsck_is_clean(data: &Path) -> (u64, u64) {
+    let report = checked(data);
     assert!(report.is_clean(), "{:?}", report.problems);
     (report.erased, report.deleted_images)
 }
@@ -254,7 +261,60 @@ fn ten_years_go_by_and_each_class_keeps_what_its_periods_say_and_holds_win() {
         let of = |entry: &String| serde_json::from_str::<serde_json::Value>(entry).unwrap()["destroyed"][what].as_u64();
         entries(dir.path(), "retention").iter().filter_map(of).sum()
     };
-    assert_eq!((sum("serial"), sum("lot"), sum("images")), (erased, erased, deleted_images));
+    assert_eq!(sum("serial"), sum("lot"), "each had both");
+    assert_eq!((sum("serial") + sum("lot"), sum("images")), (erased, deleted_images));
+}
+
+#[test]
+fn a_class_that_takes_more_than_before_is_looked_through_from_its_beginning() {
+    let dir = tempfile::tempdir().unwrap();
+    Keys::create(&dir.path().join("keys"), "plant.example/log").unwrap();
+    let narrow = rule("short", &[Verdict::NotOk], &[], (None, Some(30)));
+    let wide = ClassRule { verdicts: Vec::new(), ..narrow.clone() };
+    let mut office = Office::open(dir.path(), vec![narrow]);
+    office.clock.set(BEGIN);
+    let bad = office.decide(1, "NOT_OK", "flange", "bad");
+    let good = office.decide(2, "OK", "flange", "good");
+    office.clock.set(BEGIN + 100 * DAY_NANOS);
+    office.index_all();
+    office.retention.run().unwrap();
+    assert_eq!((office.has_serial(&bad), office.has_serial(&good)), (false, true));
+    office.retention.rules = vec![wide];
+    office.index_all();
+    office.retention.run().unwrap();
+    assert!(!office.has_serial(&good), "it was over before the class took it");
+    office.log.shutdown();
+    drop(office);
+    assert_eq!(fsck_is_clean(dir.path()).0, 4);
+}
+
+#[test]
+fn fsck_misses_an_image_that_a_hold_kept_when_it_goes_after_the_others() {
+    let dir = tempfile::tempdir().unwrap();
+    Keys::create(&dir.path().join("keys"), "plant.example/log").unwrap();
+    let office = Office::open(dir.path(), vec![rule("bad", &[Verdict::NotOk], &[], (Some(30), None))]);
+    office.clock.set(BEGIN);
+    let held = office.decide(1, "NOT_OK", "flange", "bad");
+    office.clock.set(BEGIN + DAY_NANOS);
+    let other = office.decide(2, "NOT_OK", "flange", "bad");
+    let request = HoldRequest { rule: "case 3".into(), serial: Some(held.serial.clone()), ..HoldRequest::default() };
+    office.retention.add_hold(&request).unwrap();
+    office.clock.set(BEGIN + 100 * DAY_NANOS);
+    office.index_all();
+    office.retention.run().unwrap();
+    assert_eq!((office.has_image(&held), office.has_image(&other)), (true, false));
+    // It is over, and only kept.
+    office.index_all();
+    let plan = office.retention.plan().unwrap();
+    let kept: Vec<_> = plan.images.iter().map(|due| (due.packs.len(), due.kept)).collect();
+    assert_eq!(kept, [(0, 1)]);
+    office.log.shutdown();
+    drop(office);
+    assert_eq!(fsck_is_clean(dir.path()).1, 1);
+    fs::remove_dir_all(dir.path().join("images/bad").join(&held.image.day)).unwrap();
+    let report = checked(dir.path());
+    assert_eq!((report.problem_count, report.deleted_images), (1, 1), "{:?}", report.problems);
+    assert!(report.problems[0].contains("more packs of its class are gone"), "{:?}", report.problems);
 }
 
 /// A plant with parts that were decided in 2016, and periods that are long over.
@@ -293,6 +353,10 @@ fn the_operator_sees_what_is_over_and_the_service_deletes_it_by_itself() {
     let said = run(&plant, &["retention", "run"]);
     assert!(said.contains("4 private values of 2 entries") && said.contains("1 kept because of holds"), "{said}");
     assert_eq!(packs(&plant, "bad"), 1, "an image in the pack is held");
+    let again = run(&plant, &["retention", "run"]);
+    assert!(again.contains("1 pack of images is over and kept because of holds"), "{again}");
+    assert!(again.contains("1 entry with private values is over and kept because of holds"), "{again}");
+    assert!(!again.contains("nothing is over"), "{again}");
     fails(&plant, &["passport", "SN-00000"]);
     run(&plant, &["hold", "release", &hold, "--rule", "case closed"]);
 

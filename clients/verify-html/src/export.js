@@ -121,7 +121,7 @@ export async function* checkExport(raw, keys) {
 
   const { closes, periods, frames, recounted } = checkPeriods(manifest.selection, entries);
   yield closes === 0
-    ? ["No period is closed here: nobody says how many frames there were.", "Hier ist kein Zeitraum abgeschlossen: Niemand sagt, wie viele Bilder es gab."]
+    ? ["No closed period counts these frames: nobody says how many there were.", "Kein abgeschlossener Zeitraum zählt diese Bilder: Niemand sagt, wie viele es gab."]
     : [
         `The line closed ${periods} periods with ${frames} frames, and nothing is missing in them; ${recounted} of ${closes} closes were counted again here.`,
         `Die Linie hat ${periods} Zeiträume mit ${frames} Bildern abgeschlossen, und es fehlt nichts darin; ${recounted} von ${closes} Abschlüssen wurden hier nachgezählt.`,

@@ -25,8 +25,10 @@ pub enum AgeError {
     NoRecipient,
     #[error("{0:?} is no age recipient `age1…`")]
     Recipient(String),
-    #[error("{path}: {source}")]
-    Io { path: String, source: io::Error },
+    #[error("{path} exists already; a key is never overwritten: give another name")]
+    Exists { path: String },
+    #[error("{path}: {reason}")]
+    Io { path: String, reason: io::Error },
     #[error(
         "{0} holds no age identity `AGE-SECRET-KEY-1…`; one that is locked with a passphrase is unlocked by `age -d` first"
     )]
@@ -60,6 +62,10 @@ impl BlobSealer for AgeSealer {
         encryptor.wrap_output(&mut sealed).and_then(write).map_err(|error| error.to_string())?;
         Ok(sealed)
     }
+
+    fn recipients(&self) -> Vec<String> {
+        self.0.iter().map(ToString::to_string).collect()
+    }
 }
 
 /// Opens with private keys.
@@ -72,7 +78,7 @@ impl AgeOpener {
     /// [`AgeError::Io`], [`AgeError::NoIdentity`].
     pub fn read(path: &Path) -> Result<Self, AgeError> {
         let place = path.display().to_string();
-        let io = |source| AgeError::Io { path: place.clone(), source };
+        let io = |reason| AgeError::Io { path: place.clone(), reason };
         let mut text = Zeroizing::new(String::with_capacity(IDENTITY_BYTES_MAX as usize));
         fs::File::open(path).map_err(io)?.take(IDENTITY_BYTES_MAX).read_to_string(&mut text).map_err(io)?;
         let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
@@ -95,7 +101,7 @@ impl BlobOpener for AgeOpener {
 /// Writes a new identity to `path`, which must not exist, in the form of `age-keygen`; returns its public key.
 ///
 /// # Errors
-/// [`AgeError::Io`].
+/// [`AgeError::Io`], [`AgeError::Exists`].
 pub fn create_identity(path: &Path) -> Result<String, AgeError> {
     let key = Key::generate();
     let public = key.to_public().to_string();
@@ -105,7 +111,11 @@ pub fn create_identity(path: &Path) -> Result<String, AgeError> {
         file.write_all(text.as_bytes())?;
         file.sync_all()
     };
-    write().map_err(|source| AgeError::Io { path: path.display().to_string(), source })?;
+    let place = path.display().to_string();
+    write().map_err(|reason| match reason.kind() {
+        io::ErrorKind::AlreadyExists => AgeError::Exists { path: place },
+        _ => AgeError::Io { path: place, reason },
+    })?;
     Ok(public)
 }
 

@@ -31,7 +31,7 @@ impl WitnessKey {
         if path.exists() {
             return Err(KeysError::Exists { path });
         }
-        let failed = |source| KeysError::Io { path: folder.to_owned(), source };
+        let failed = |reason| KeysError::Io { path: folder.to_owned(), reason };
         fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
         fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).map_err(failed)?;
         let mut bytes = Zeroizing::new([0; 33]);

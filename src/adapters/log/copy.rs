@@ -66,6 +66,16 @@ impl LogCopy {
     }
 
     fn look_once(config: &LogConfig, key: &VerifierKey) -> Result<Self, ReadError> {
+        let copy = Self::read(config, key)?;
+        let root = copy.root(&config.log_dir())?;
+        if root != copy.checkpoint.root {
+            let reason = format!("the tiles and the write-ahead log lead to the root {root}: run `lineproof fsck`");
+            return Err(damaged(&config.checkpoint(), reason));
+        }
+        Ok(copy)
+    }
+
+    fn read(config: &LogConfig, key: &VerifierKey) -> Result<Self, ReadError> {
         let path = config.checkpoint();
         // A service that has just started gets there within a second.
         let nothing = || damaged(&path, "it covers no entry yet: the service has never run on this directory");
@@ -75,13 +85,28 @@ impl LogCopy {
         if checkpoint.size == 0 {
             return Err(nothing());
         }
-        let copy = Self { tail: tail_of(config, checkpoint.size, key.name())?, checkpoint, note };
-        let root = copy.root(&config.log_dir())?;
-        if root != copy.checkpoint.root {
-            let reason = format!("the tiles and the write-ahead log lead to the root {root}: run `lineproof fsck`");
-            return Err(damaged(&path, reason));
+        Ok(Self { tail: tail_of(config, checkpoint.size, key.name())?, checkpoint, note })
+    }
+
+    /// Whether the write-ahead log still has the tail as it was copied: an erasure rewrites the private records in it.
+    #[must_use]
+    pub fn tail_is_unchanged(&self, config: &LogConfig) -> bool {
+        tail_of(config, self.checkpoint.size, &self.checkpoint.origin).is_ok_and(|tail| tail == self.tail)
+    }
+
+    /// The entries that were published after this copy, up to now.
+    ///
+    /// # Errors
+    /// [`ReadError`]: also when the log went on while it was read.
+    pub fn later_entries(&self, config: &LogConfig, key: &VerifierKey) -> Result<Vec<Vec<u8>>, ReadError> {
+        let newer = Self::read(config, key)?;
+        let mut entries = Vec::new();
+        for index in self.bundles()..newer.bundles() {
+            entries.extend(read_bundle(&config.log_dir(), index)?);
         }
-        Ok(copy)
+        entries.extend(newer.tail.into_iter().map(|copied| copied.entry));
+        // They begin with the tail of this copy.
+        Ok(entries.into_iter().skip(self.tail.len()).collect())
     }
 
     /// Full bundles, each with its file of private records.
@@ -100,6 +125,13 @@ impl LogCopy {
         self.tail.iter().for_each(|entry| edge.push(leaf_hash(&entry.entry), |_, _| {}));
         Ok(edge.root())
     }
+}
+
+/// Whether values are being erased, or were when a service was killed. Its entry is covered by a checkpoint before anything
+/// is destroyed, and this ends when everything is.
+#[must_use]
+pub fn is_erasing(config: &LogConfig) -> bool {
+    config.erasing().exists()
 }
 
 /// The entries of the last bundle, which is not full, from the write-ahead log.

@@ -57,10 +57,7 @@ impl PrivateEraser for LogHandle {
     }
 
     fn intended(&self) -> Result<Option<Intention>, ReadError> {
-        let path = self.shared.config.erasing();
-        let Some(bytes) = files::read(&path, INTENTION_BYTES_MAX)? else { return Ok(None) };
-        let read = decode(&bytes).ok_or_else(|| damaged(&path, "it is no erasure that this release can finish"));
-        read.map(Some)
+        intended(&self.shared.config.erasing())
     }
 
     fn destroy(&self, doomed: &[Doomed]) -> Result<(), EraseError> {
@@ -167,6 +164,13 @@ fn remove_temporary(dir: &Path) -> Result<(), ReadError> {
         }
     }
     Ok(())
+}
+
+/// What an interrupted erasure left to be done, if there is one.
+pub(super) fn intended(path: &Path) -> Result<Option<Intention>, ReadError> {
+    let Some(bytes) = files::read(path, INTENTION_BYTES_MAX)? else { return Ok(None) };
+    let read = decode(&bytes).ok_or_else(|| damaged(path, "it is no erasure that this release can finish"));
+    read.map(Some)
 }
 
 /// A head, the size, and one entry on each line: entries have no line breaks.

@@ -1,11 +1,16 @@
 //! Checks everything that is on disk against everything else, from the entries up, without believing any of it.
 
-use std::{collections::HashMap, fs, path::Path};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, HashMap},
+    fs,
+    path::Path,
+};
 
 use rayon::prelude::*;
 use serde::Serialize;
 
-use super::{LogConfig, OpenError, check_format, files, private, take_lock, wal};
+use super::{LogConfig, OpenError, check_format, erase, files, private, take_lock, wal};
 use crate::{
     core::export::{Lang, words},
     core::lineage::{
@@ -23,7 +28,7 @@ use crate::{
     },
     ports::{
         archive::{ArchiveError, ImageArchive},
-        lineage::{PrivateRecord, ReadError},
+        lineage::{Intention, PrivateRecord, ReadError},
         sealer::Sealer,
     },
     types::{Instant, Sha256Digest},
@@ -66,9 +71,8 @@ pub struct FsckReport {
     pub deleted_images: u64,
     #[serde(skip)]
     missing: Vec<MissingImage>,
-    /// Classes, and the times before which everything of them was deleted.
     #[serde(skip)]
-    deletions: Vec<(String, Instant)>,
+    deletions: Vec<Deletion>,
     /// Private values that entries say are destroyed, and that are.
     pub erased: u64,
     /// An erasure was interrupted; the next start finishes it.
@@ -88,6 +92,8 @@ struct Erasure {
     said_by: u64,
     entries: IndexRanges,
     fields: Vec<PrivateField>,
+    /// How many values.
+    values: u64,
 }
 
 /// An image that an entry names and that is not there.
@@ -96,7 +102,18 @@ struct MissingImage {
     index: u64,
     class: String,
     time: Instant,
+    /// Day and number of the pack that it lay in.
+    day: String,
+    pack: u32,
     reason: String,
+}
+
+/// Packs of a class and of the time before `before` that an entry says were destroyed.
+#[derive(Debug)]
+struct Deletion {
+    class: String,
+    before: Instant,
+    packs: u64,
 }
 
 impl FsckReport {
@@ -165,7 +182,7 @@ impl Fsck<'_> {
         let size = published + report.waiting;
         // 5. What entries say is destroyed is not there any more.
         Self::check_missing(&mut report);
-        report.erasing = self.config.erasing().exists();
+        report.erasing = self.is_erasing(&mut report);
         if !report.erasing {
             self.check_erasures(published, &records, &mut report);
         }
@@ -175,6 +192,21 @@ impl Fsck<'_> {
             ));
         }
         Ok(report)
+    }
+
+    /// Whether an erasure was interrupted that the next start can finish.
+    fn is_erasing(&self, report: &mut FsckReport) -> bool {
+        let path = self.config.erasing();
+        let reason = match erase::intended(&path) {
+            Ok(None) => return false,
+            Ok(Some(intention)) if can_be_finished(&intention) => return true,
+            Ok(Some(_)) => files::damaged(&path, "it intends what is no entry of an erasure"),
+            Err(error) => error,
+        };
+        report.problem(format_args!(
+            "{reason}; an erasure was interrupted, and no start can finish it by this file. Move the file away, start the service, and repeat the erasure or `lineproof retention run`"
+        ));
+        false
     }
 
     fn checkpoint(&self, path: &Path, report: &mut FsckReport) -> Option<Checkpoint> {
@@ -312,15 +344,17 @@ impl Fsck<'_> {
             Err(error) => return report.problem(format_args!("private record of entry {index}: {error}")),
         };
         if let Entry::Retention(entry) = entry
-            && let (Some(class), Some(before), Some(Destroyed { packs: Some(_), .. })) =
+            && let (Some(class), Some(before), Some(Destroyed { packs: Some(packs), .. })) =
                 (&entry.class, entry.before, entry.destroyed)
         {
-            report.deletions.push((class.clone(), before));
+            report.deletions.push(Deletion { class: class.clone(), before, packs });
         }
         if let Entry::Retention(entry) = entry
             && let (Some(destroyed), Some(entries)) = (entry.destroyed, &entry.entries)
         {
-            report.erasures.push(Erasure { said_by: index, entries: entries.clone(), fields: destroyed.fields() });
+            let values: u64 = PrivateField::ALL.into_iter().map(|field| destroyed.of(field)).sum();
+            let (entries, fields) = (entries.clone(), destroyed.fields());
+            report.erasures.push(Erasure { said_by: index, entries, fields, values });
         }
         if let Err(error) = verify_openings(entry, &record.openings) {
             report.problem(format_args!("private record of entry {index}: {error}"));
@@ -337,42 +371,54 @@ impl Fsck<'_> {
     }
 
     fn check_erasures(&self, published: u64, records: &HashMap<u64, wal::Record>, report: &mut FsckReport) {
-        for Erasure { said_by, entries, fields } in std::mem::take(&mut report.erasures) {
+        for Erasure { said_by, entries, fields, values } in std::mem::take(&mut report.erasures) {
+            let mut still_there = 0;
             // An entry can only say it of entries before itself.
             for index in entries.ranges().iter().flat_map(|(first, last)| *first..=(*last).min(said_by)) {
-                let there = self
-                    .openings(index, published, records)
-                    .map(|openings| openings.into_iter().filter(|opening| fields.contains(&opening.field)).count());
-                match there {
-                    Ok(0) => report.erased += 1,
-                    Ok(_) => report.problem(format_args!(
-                        "a private value of entry {index} is filed, though entry {said_by} says it was destroyed: an older copy was brought back; erase it again"
-                    )),
-                    Err(error) => report.problem(format_args!("private record of entry {index}: {error}")),
+                let openings = match self.openings(index, published, records) {
+                    Ok(openings) => openings,
+                    Err(error) => {
+                        report.problem(format_args!("private record of entry {index}: {error}"));
+                        continue;
+                    }
+                };
+                let is_there = |field: &&PrivateField| openings.iter().any(|opening| opening.field == **field);
+                let there = fields.iter().filter(is_there).count() as u64;
+                if there > 0 {
+                    report.problem(format_args!(
+                        "a private value of entry {index} is filed, though entry {said_by} says it was destroyed: an older copy was brought back; `lineproof reindex` makes it known again, then erase it again"
+                    ));
                 }
+                still_there += there;
             }
+            report.erased += values.saturating_sub(still_there);
         }
     }
 
-    /// What is filed of one entry.
+    /// What is filed of one entry, be it in the write-ahead log or in `private/`: for a while it is in both.
     fn openings(
         &self,
         index: u64,
         published: u64,
         records: &HashMap<u64, wal::Record>,
     ) -> Result<Vec<Opening>, String> {
+        let in_files = |leaf: &Sha256Digest| {
+            let sealed = private::read(&self.config.private_dir(), index).map_err(|error| error.to_string())?;
+            private::open(self.sealer, leaf, &sealed).map(|record| record.openings)
+        };
         if let Some(record) = records.get(&index) {
-            let opened = private::open(self.sealer, &leaf_hash(&record.entry), &record.sealed);
-            return opened.map(|record| record.openings);
+            let leaf = leaf_hash(&record.entry);
+            let mut openings = private::open(self.sealer, &leaf, &record.sealed)?.openings;
+            // Its bundle may have no file yet, or one that a crash left half-written: the next start writes it.
+            openings.extend(in_files(&leaf).unwrap_or_default());
+            return Ok(openings);
         }
         let tile = Tile::in_log(TileKind::Hashes(0), index / TILE_WIDTH, published).ok_or("there is no such entry")?;
         let path = self.config.log_dir().join(tile.path());
         let bytes = files::read(&path, HASH_TILE_BYTES).map_err(|error| error.to_string())?.unwrap_or_default();
         let hashes = parse_hash_tile(&bytes, tile.width).map_err(|error| error.to_string())?;
         let leaf = hashes.get(usize::try_from(index % TILE_WIDTH).expect("an offset is below 256"));
-        let sealed = private::read(&self.config.private_dir(), index).map_err(|error| error.to_string())?;
-        let opened = private::open(self.sealer, leaf.ok_or("there is no such entry")?, &sealed);
-        opened.map(|record| record.openings)
+        in_files(leaf.ok_or("there is no such entry")?)
     }
 
     fn check_image(&self, index: u64, decision: &Decision, record: &PrivateRecord, report: &mut FsckReport) {
@@ -385,6 +431,8 @@ impl Fsck<'_> {
                     index,
                     class: decision.image.archive.clone(),
                     time: decision.time,
+                    day: location.day,
+                    pack: location.pack,
                     reason: error.to_string(),
                 }),
                 Err(error) => report.problem(format_args!("image of entry {index}: {error}")),
@@ -392,13 +440,35 @@ impl Fsck<'_> {
         }
     }
 
-    /// A missing image is right if an entry says that its class was deleted up to a later time.
+    /// Missing images are right if entries say that packs of their class were destroyed up to a later time, and as many
+    /// as are gone: what a run left alone, because of a hold or as too young, is not explained by what it destroyed.
     fn check_missing(report: &mut FsckReport) {
-        for MissingImage { index, class, time, reason } in std::mem::take(&mut report.missing) {
-            if report.deletions.iter().any(|(deleted, before)| *deleted == class && time < *before) {
-                report.deleted_images += 1;
+        let mut packs: BTreeMap<_, Vec<MissingImage>> = BTreeMap::new();
+        for image in std::mem::take(&mut report.missing) {
+            // The youngest first: every entry that may speak of it may speak of the older ones, too.
+            let pack = (Reverse(image.day.clone()), image.class.clone(), image.pack);
+            packs.entry(pack).or_default().push(image);
+        }
+        let mut deletions = std::mem::take(&mut report.deletions);
+        for ((_, class, _), images) in packs {
+            let newest = images.iter().map(|image| image.time).max();
+            let mut of_it = deletions
+                .iter_mut()
+                .filter(|deletion| deletion.class == class && newest.is_some_and(|newest| newest < deletion.before))
+                .peekable();
+            let is_over = of_it.peek().is_some();
+            if let Some(deletion) = of_it.find(|deletion| deletion.packs > 0) {
+                deletion.packs -= 1;
+                report.deleted_images += images.len() as u64;
+                continue;
+            }
+            let why = if is_over {
+                "; more packs of its class are gone than entries say were destroyed: this one or another had to stay, perhaps because of a hold"
             } else {
-                report.problem(format_args!("image of entry {index}: {reason}"));
+                ""
+            };
+            for MissingImage { index, reason, .. } in images {
+                report.problem(format_args!("image of entry {index}: {reason}{why}"));
             }
         }
     }
@@ -500,6 +570,11 @@ impl Fsck<'_> {
             ));
         }
     }
+}
+
+/// Whether an intention has only entries that a start can append and fulfil.
+fn can_be_finished(intention: &Intention) -> bool {
+    intention.entries.iter().all(|bytes| matches!(Entry::parse(bytes), Ok(Entry::Retention(_))))
 }
 
 /// What entries say of cameras' counters, in order.

@@ -12,8 +12,9 @@ mod take;
 
 use std::{
     fs::{self, File, TryLockError},
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
     process::ExitCode,
+    time::Duration,
 };
 
 use anyhow::{Context as _, bail};
@@ -38,6 +39,8 @@ use crate::{
 const LOCK_FILE: &str = "backup.lock";
 /// How often a backup begins again because a file went away or changed under its hands.
 const TRIES_MAX: u32 = 5;
+/// How long a backup waits for an erasure before it begins again.
+const ERASING_PAUSE: Duration = Duration::from_secs(1);
 /// Added to the process's niceness: verdicts come first.
 const NICENESS: i32 = 10;
 
@@ -93,14 +96,18 @@ fn backup(args: &BackupArgs) -> anyhow::Result<()> {
     let config = Config::load(data_dir)?;
     let keys = Keys::open(&data_dir.join("keys"))?;
     let key: VerifierKey = keys.verifier_key().parse()?;
-    let to = args.to.clone().or_else(|| config.backup.to.clone());
-    let to = to.context("no store: give --to, or set `to` of [backup] in lineproof.toml")?;
-    let store = open_store(&to, Some(data_dir))?;
+    // A path in the configuration is relative to the data directory, one on the command line to where it is typed.
+    let (to, relative_to) = match (&args.to, &config.backup.to) {
+        (Some(to), _) => (to, Path::new("")),
+        (None, Some(to)) => (to, data_dir.as_path()),
+        (None, None) => bail!("no store: give --to, or set `to` of [backup] in lineproof.toml"),
+    };
+    let store = open_store(to, relative_to, Some(data_dir))?;
     if args.list {
+        require_store(&*store, to, key.name())?;
         return list(&*store, &key);
     }
     let _lock = lock(data_dir)?;
-    find_store(&*store, &to, key.name(), args.new_store)?;
     let recipients = if args.recipient.is_empty() { &config.backup.recipients } else { &args.recipient };
     let sealer = AgeSealer::new(recipients)?;
     // Whoever may not lower it is not kept from a backup.
@@ -118,15 +125,26 @@ fn backup(args: &BackupArgs) -> anyhow::Result<()> {
         store: &*store,
         sealer: &sealer,
     };
+    match (has_store(&*store, to, key.name())?, args.new_store) {
+        (true, _) => {}
+        (false, false) => bail!("{}; `--new-store` begins one", no_store(to)),
+        (false, true) => {
+            // A store is begun when nothing is in the way of its first backup.
+            take.look()?;
+            store.put(STORE_FILE, store_text(key.name()).as_bytes())?;
+            store.settle()?;
+        }
+    }
     let mut tries = 1;
     let taken = loop {
         match take.run() {
             Err(take::TakeError::Moved(path)) if tries < TRIES_MAX => {
                 tracing::debug!(path, "it changed while it was copied; from the beginning");
-                tries += 1;
             }
+            Err(take::TakeError::Erasing) if tries < TRIES_MAX => std::thread::sleep(ERASING_PAUSE),
             taken => break taken?,
         }
+        tries += 1;
     };
     let keep = args.keep.or(config.backup.keep);
     let pruned =
@@ -186,19 +204,33 @@ pub fn forget_restored(data_dir: &Path) -> anyhow::Result<()> {
 }
 
 /// A folder or a bucket. A folder within the data directory would go with it.
-fn open_store(to: &str, data_dir: Option<&Path>) -> anyhow::Result<Box<dyn BlobStore>> {
+fn open_store(to: &str, relative_to: &Path, data_dir: Option<&Path>) -> anyhow::Result<Box<dyn BlobStore>> {
     if let Some(place) = to.strip_prefix("s3://") {
         return Ok(Box::new(S3Store::new(s3_settings(place)).map_err(anyhow::Error::msg)?));
     }
-    let folder = data_dir.map_or_else(|| PathBuf::from(to), |data_dir| data_dir.join(to));
-    let inside = |data_dir: &Path| {
-        let real = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-        real(&folder).starts_with(real(data_dir))
-    };
-    if data_dir.is_some_and(inside) {
+    let folder = real(&relative_to.join(to))?;
+    if let Some(data_dir) = data_dir
+        && folder.starts_with(real(data_dir)?)
+    {
         bail!("{} lies in the data directory: what takes one takes both", folder.display());
     }
     Ok(Box::new(DirectoryStore::new(&folder)))
+}
+
+/// A path without links, also of a folder that is not there yet: as far as it is, and then as it is written.
+fn real(path: &Path) -> anyhow::Result<PathBuf> {
+    let path = std::path::absolute(path).with_context(|| format!("{:?}", path.display().to_string()))?;
+    let there = path.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("/"));
+    let mut real = fs::canonicalize(there).with_context(|| there.display().to_string())?;
+    for part in path.strip_prefix(there).unwrap_or(Path::new("")).components() {
+        match part {
+            Component::ParentDir => {
+                real.pop();
+            }
+            part => real.push(part),
+        }
+    }
+    Ok(real)
 }
 
 /// `BUCKET` or `BUCKET/PREFIX`; the rest stands where other S3 tools look for it, too.
@@ -213,24 +245,23 @@ fn s3_settings(place: &str) -> S3Settings {
     }
 }
 
-/// The store must be there and be this log's, unless a new one is asked for.
-fn find_store(store: &dyn BlobStore, to: &str, origin: &str, make: bool) -> anyhow::Result<()> {
-    let found = store.get(STORE_FILE, MANIFEST_BYTES_MAX)?;
-    match (found, make) {
-        (None, true) => {
-            store.put(STORE_FILE, store_text(origin).as_bytes())?;
-            Ok(store.settle()?)
-        }
-        (None, false) => bail!("there is no backup store in {to}; is it mounted? `--new-store` begins one"),
-        (Some(text), _) => {
-            let text = String::from_utf8_lossy(&text).into_owned();
-            match store_origin(&text) {
-                Ok(found) if found == origin => Ok(()),
-                Ok(found) => bail!("{to} holds backups of the log {found}; every log needs a store of its own"),
-                Err(reason) => bail!("{to}: {reason}"),
-            }
-        }
+/// Whether a store is there, which must be this log's then.
+fn has_store(store: &dyn BlobStore, to: &str, origin: &str) -> anyhow::Result<bool> {
+    let Some(text) = store.get(STORE_FILE, MANIFEST_BYTES_MAX)? else { return Ok(false) };
+    let text = String::from_utf8_lossy(&text).into_owned();
+    match store_origin(&text) {
+        Ok(found) if found == origin => Ok(true),
+        Ok(found) => bail!("{to} holds backups of the log {found}; every log needs a store of its own"),
+        Err(reason) => bail!("{to}: {reason}"),
     }
+}
+
+fn require_store(store: &dyn BlobStore, to: &str, origin: &str) -> anyhow::Result<()> {
+    if has_store(store, to, origin)? { Ok(()) } else { bail!("{}", no_store(to)) }
+}
+
+fn no_store(to: &str) -> String {
+    format!("there is no backup store in {to}; is it mounted?")
 }
 
 fn lock(data_dir: &Path) -> anyhow::Result<File> {

@@ -16,7 +16,7 @@ use super::{
     RESTORED_FILE,
     fetch::{Backup, names},
     files::is_below,
-    find_store, open_store,
+    open_store, require_store,
 };
 use crate::{
     adapters::{
@@ -111,7 +111,10 @@ pub fn run(args: &RestoreArgs) -> anyhow::Result<ExitCode> {
     let data_dir = part.keep(&args.data.data)?;
     println!("restored {restored} to {} in {seconds:.1} s", data_dir.display());
     if args.read_only {
-        println!("it is for reading: a service on it answers questions and appends nothing");
+        println!(
+            "it is for reading: a service on it answers questions and appends nothing. `lineproof fsck` names one problem, \
+             which keeps it so: the anchor covers more than is on disk. If it names others, do not start the service on it"
+        );
     } else {
         println!(
             "make sure that no other copy of this log runs anywhere, then `lineproof serve --data {}`",
@@ -131,8 +134,8 @@ fn restore(args: &RestoreArgs, part: &Part) -> anyhow::Result<String> {
     }
     let opener = AgeOpener::read(&args.identity)?;
     // 2. Which backup, and that the log's key signed it.
-    let store = open_store(&args.from, None)?;
-    find_store(&*store, &args.from, key.name(), false)?;
+    let store = open_store(&args.from, Path::new(""), None)?;
+    require_store(&*store, &args.from, key.name())?;
     let all = names(&*store)?;
     let name = args.backup.as_ref().or(all.last()).with_context(|| format!("there is no backup in {}", args.from))?;
     let backup = Backup::open(&*store, name, &key)?;
@@ -338,7 +341,16 @@ impl Part {
                     data_dir.display()
                 );
             }
-            let mut name = data_dir.file_name().context("--data has no name")?.to_owned();
+            let mut name = data_dir
+                .file_name()
+                .with_context(|| {
+                    format!(
+                        "--data {} names no folder that a restore can make: give its name, such as `--data plant` from \
+                         the folder above",
+                        data_dir.display()
+                    )
+                })?
+                .to_owned();
             name.push(".restoring");
             data_dir.with_file_name(name)
         };

@@ -11,6 +11,7 @@ use std::{
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 
 use super::{
+    fetch::{Backup, names},
     files::{self, Item, Source},
     in_parallel,
 };
@@ -19,15 +20,16 @@ use crate::{
         keys::Keys,
         log::{
             LogConfig,
-            copy::{LogCopy, check_bundle},
+            copy::{LogCopy, check_bundle, is_erasing},
         },
     },
     app::config::Config,
     core::{
         backup::{
-            BACKUP_VERSION, BLOBS, Blob, BlobId, FileRecord, Manifest, PART_BYTES, Table, TailRecord, write_list,
+            BACKUP_VERSION, BLOB_BYTES_MAX, BLOBS, Blob, BlobId, FileRecord, Manifest, PART_BYTES, Table, TailRecord,
+            recipients_digest, write_list,
         },
-        lineage::checkpoint::VerifierKey,
+        lineage::{checkpoint::VerifierKey, entry::Entry},
     },
     ports::{
         backup::{BlobSealer, BlobStore},
@@ -43,6 +45,11 @@ const SETTLED_NANOS: i64 = 2_000_000_000;
 pub enum TakeError {
     #[error("{0} keeps changing or going away while it is copied; try again when it is quiet")]
     Moved(String),
+    #[error(
+        "values are being erased, and a backup would hold half of that; back up again when it is done. If no service runs, an \
+         erasure was interrupted: the next `lineproof serve` finishes it"
+    )]
+    Erasing,
     #[error(transparent)]
     Other(#[from] anyhow::Error),
 }
@@ -77,42 +84,49 @@ struct Part<'a> {
 }
 
 impl Take<'_> {
+    /// Looks whether there is a log to back up.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub fn look(&self) -> anyhow::Result<LogCopy> {
+        Ok(LogCopy::look(&self.log(), self.key)?)
+    }
+
+    fn log(&self) -> LogConfig {
+        LogConfig { anchor: self.config.log.anchor.clone(), ..LogConfig::new(self.data_dir) }
+    }
+
     /// # Errors
     /// [`TakeError`]; the store then has some blobs that no backup names, and every earlier backup is whole.
     pub fn run(&self) -> Result<Taken, TakeError> {
         // 1. What there is, in this order: nothing that is copied then says more than the checkpoint.
         let mut items = files::cosigned(self.data_dir)?;
         let (earlier, _) = files::others(self.data_dir, &self.config.log.anchor)?;
-        let log = LogConfig { anchor: self.config.log.anchor.clone(), ..LogConfig::new(self.data_dir) };
-        let copy = LogCopy::look(&log, self.key).map_err(anyhow::Error::from)?;
+        let copy = self.look()?;
+        // What the checkpoint says was erased is gone from here on, but for the tail, which was read already.
+        if is_erasing(&self.log()) {
+            return Err(TakeError::Erasing);
+        }
         items.extend(files::bundles(self.data_dir, copy.bundles())?);
         let (others, skipped) = files::others(self.data_dir, &self.config.log.anchor)?;
         if let Some(gone) = gone(&earlier, &others) {
             return Err(TakeError::Moved(gone));
         }
         items.extend(others);
+        self.refuse_erased(&copy)?;
         skipped.iter().for_each(|what| eprintln!("not in the backup: {what}"));
         // 2. What of it the store has not.
-        let known = self.known()?;
+        let ids = self.ids(&items);
+        let known = self.known(&ids.iter().flatten().copied().collect())?;
         let (mut blobs, mut parts, mut records) = (BTreeSet::new(), Vec::new(), Vec::new());
-        let (now, _) = self.clock.now();
-        let name_key = self.keys.backup_key();
-        for item in &items {
-            let is_settled =
-                !matches!(item.source, Source::Memory(_)) && item.modified < now.unix_nanos() - SETTLED_NANOS;
-            let mut ids = Vec::new();
-            for number in 0..item.bytes.div_ceil(PART_BYTES) {
-                let id = match is_settled {
-                    true => BlobId::of_part(&name_key, &item.path, item.bytes, item.modified, number),
-                    false => random_id(),
-                };
-                match known.get(&id) {
+        for (item, ids) in items.iter().zip(ids) {
+            for (number, id) in (0..).zip(&ids) {
+                match known.get(id) {
                     Some(blob) => {
                         blobs.insert(*blob);
                     }
-                    None => parts.push(Part { item, number, id }),
+                    None => parts.push(Part { item, number, id: *id }),
                 }
-                ids.push(id);
             }
             let Item { path, bytes, mode, modified, .. } = item;
             records.push(FileRecord {
@@ -156,10 +170,51 @@ impl Take<'_> {
         Ok(Taken { name, size, blobs, bytes, new_blobs, new_bytes })
     }
 
-    /// The blobs in the store, also those of a backup that was interrupted.
-    fn known(&self) -> anyhow::Result<HashMap<BlobId, Blob>> {
-        let stored = self.store.list(BLOBS)?;
-        Ok(stored.into_iter().filter_map(|it| Blob::at(&it.place, it.bytes)).map(|blob| (blob.id, blob)).collect())
+    /// After the last listing: refuses what an erasure changed since the checkpoint was read.
+    fn refuse_erased(&self, copy: &LogCopy) -> Result<(), TakeError> {
+        let log = self.log();
+        if !copy.tail_is_unchanged(&log) {
+            return Err(TakeError::Moved("the last bundle in wal/".into()));
+        }
+        // Nothing is destroyed before a checkpoint covers the entry that says so.
+        let later = copy.later_entries(&log, self.key).map_err(|_| TakeError::Moved("log/checkpoint".into()))?;
+        let is_retention = |bytes: &Vec<u8>| matches!(Entry::parse(bytes), Ok(Entry::Retention(_)));
+        if later.iter().any(is_retention) { Err(TakeError::Erasing) } else { Ok(()) }
+    }
+
+    /// What the parts of each file are called.
+    fn ids(&self, items: &[Item]) -> Vec<Vec<BlobId>> {
+        let (now, _) = self.clock.now();
+        let (key, recipients) = (self.keys.backup_key(), recipients_digest(&self.sealer.recipients()));
+        let of_item = |item: &Item| -> Vec<BlobId> {
+            let is_settled =
+                !matches!(item.source, Source::Memory(_)) && item.modified < now.unix_nanos() - SETTLED_NANOS;
+            let id = |number| match is_settled {
+                true => BlobId::of_part(&key, &recipients, &item.path, item.bytes, item.modified, number),
+                false => random_id(),
+            };
+            (0..item.bytes.div_ceil(PART_BYTES)).map(id).collect()
+        };
+        items.iter().map(of_item).collect()
+    }
+
+    /// The blobs of these names that the store has whole: those that the newest backup names, as long as it says, and
+    /// others, such as an interrupted backup leaves, if their bytes are what their place says.
+    fn known(&self, wanted: &HashSet<BlobId>) -> anyhow::Result<HashMap<BlobId, Blob>> {
+        let newest = names(self.store)?.iter().rev().find_map(|name| Backup::open(self.store, name, self.key).ok());
+        let listed = newest.map(|newest| newest.blobs).unwrap_or_default();
+        let stored = self.store.list(BLOBS)?.into_iter().filter_map(|it| Blob::at(&it.place, it.bytes));
+        let (mut known, doubtful): (Vec<Blob>, Vec<Blob>) = stored
+            .filter(|blob| wanted.contains(&blob.id))
+            .partition(|blob| listed.get(&blob.id).is_some_and(|listed| listed == blob));
+        let check = |blob: &Blob| {
+            let sealed = self.store.get(&blob.place(), BLOB_BYTES_MAX)?;
+            let is_whole = sealed.is_some_and(|sealed| Blake3Digest::of(&sealed) == blob.digest);
+            anyhow::Ok(is_whole.then_some(*blob))
+        };
+        let checked = in_parallel(self.store, &doubtful, |blob| blob.bytes, check)?;
+        known.extend(checked.into_iter().flatten());
+        Ok(known.into_iter().map(|blob| (blob.id, blob)).collect())
     }
 
     fn put_part(&self, part: &Part<'_>) -> Result<Blob, TakeError> {

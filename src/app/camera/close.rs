@@ -30,6 +30,8 @@ use crate::{
 /// How long the service may stay away before the command gives up.
 const RETRY_FOR: Duration = Duration::from_secs(60);
 const RETRY_EVERY: Duration = Duration::from_secs(1);
+/// Counters of a period above which a mistyped number is likelier than a camera that took so many.
+const COUNTERS_SURE: u64 = 1_000_000;
 
 /// Say how many frames and parts a camera had, and write down whether the log accounts for all of them.
 ///
@@ -71,9 +73,32 @@ pub struct ClosePeriodArgs {
     /// When the period ended.
     #[arg(long, value_name = "TIME")]
     to: Option<Time>,
+    /// Close it even if it has more than 1,000,000 counters, or ends above that without --first.
+    #[arg(long)]
+    yes: bool,
     /// Facts for machines instead of sentences.
     #[arg(long)]
     json: bool,
+}
+
+impl ClosePeriodArgs {
+    /// Why a close that can never be taken back is not sent yet.
+    fn doubt(&self) -> Option<String> {
+        let last = self.last;
+        // Where the last period ended, only the service knows.
+        let counters = last.saturating_sub(self.first.unwrap_or(1)).saturating_add(1);
+        if self.yes || counters <= COUNTERS_SURE {
+            return None;
+        }
+        Some(match self.first {
+            Some(first) => format!(
+                "the counters {first} to {last} are {counters} frames, and a closed period stays closed: if the camera took so many, say --yes"
+            ),
+            None => format!(
+                "--last {last} is more than {COUNTERS_SURE}, and a closed period stays closed: say with --first N where the period begins, or say --yes"
+            ),
+        })
+    }
 }
 
 fn parse_range(text: &str) -> Result<wire::CounterRange, String> {
@@ -92,6 +117,9 @@ pub fn run(args: &ClosePeriodArgs) -> anyhow::Result<ExitCode> {
         Ok(endpoint) => runtime.block_on(async { Client::new(endpoint.connect_lazy()) }),
         Err(error) => return Ok(usage(&error.to_string())),
     };
+    if let Some(doubt) = args.doubt() {
+        return Ok(usage(&doubt));
+    }
     let mut request = empty(connect, args.period.clone().map_or_else(name_of_now, Ok)?, args.last);
     request.first_counter = args.first;
     request.counter_restarted = args.restarted;
@@ -101,7 +129,7 @@ pub fn run(args: &ClosePeriodArgs) -> anyhow::Result<ExitCode> {
     request.parts_unseen = args.unseen;
     request.from = args.from.map(convert::timestamp);
     request.to = args.to.map(convert::timestamp);
-    let closed = runtime.block_on(send(client, &request)).map_err(said)?;
+    let closed = runtime.block_on(send(client, &request)).map_err(said_with_arguments)?;
     if args.json {
         println!("{}", facts(&request, &closed));
     } else {
@@ -117,6 +145,8 @@ pub(super) struct Sent {
     answered: Ranges,
     /// The same without frames that the service knew before this run.
     fresh: Ranges,
+    /// The newest entry of those frames.
+    newest: Option<u64>,
     /// Counters of frames that wait for their answer, of earlier runs too.
     waiting: BTreeSet<u64>,
     /// A period closed in between lacks something.
@@ -133,11 +163,13 @@ impl Sent {
         self.waiting.insert(counter);
     }
 
-    pub(super) fn answered(&mut self, counter: u64, was_known: bool) {
+    /// `entry`: the one that holds the decision; a refused frame has none.
+    pub(super) fn answered(&mut self, counter: u64, was_known: bool, entry: Option<u64>) {
         self.answered.add(counter, counter);
         self.waiting.remove(&counter);
         if !was_known {
             self.fresh.add(counter, counter);
+            self.newest = self.newest.max(entry);
         }
     }
 
@@ -175,11 +207,11 @@ impl Closer<'_> {
         };
         let name = if self.name.is_empty() { name_of_now()? } else { self.name.parse()? };
         if self.remembers {
-            return self.go_on(name, last, first_remembered.unwrap_or(first)).await;
+            return self.go_on(name, last, first_remembered.unwrap_or(first), sent.newest).await;
         }
         let mut request = empty(self.connect, name, last);
         (request.first_counter, request.counter_restarted) = (Some(first), true);
-        self.announce(&request).await.map_err(said).context("closing the period")
+        self.announce(&request, sent.newest).await.map_err(said).context("closing the period")
     }
 
     /// Closes a period every so often, as far as all frames are answered, until it is dropped. What fails is said, and
@@ -188,7 +220,10 @@ impl Closer<'_> {
         let mut closed = None;
         loop {
             sleep(pause).await;
-            let settled = sent.lock().unwrap_or_else(PoisonError::into_inner).settled();
+            let (settled, newest) = {
+                let sent = sent.lock().unwrap_or_else(PoisonError::into_inner);
+                (sent.settled(), sent.newest)
+            };
             let (Some(last), Some(first)) = (settled, ledger.remembered_first()) else { continue };
             if settled == closed {
                 continue;
@@ -197,7 +232,7 @@ impl Closer<'_> {
                 Ok(if self.name.is_empty() { now } else { FrameId::new(format!("{}-{now}", self.name))? })
             });
             let done = match name {
-                Ok(name) => self.go_on(name, last, first).await,
+                Ok(name) => self.go_on(name, last, first, newest).await,
                 Err(error) => Err(error),
             };
             match done {
@@ -211,12 +246,12 @@ impl Closer<'_> {
     }
 
     /// Closes from where the last period ended, or from the first frame there ever was.
-    async fn go_on(&self, name: FrameId, last: u64, first_ever: u64) -> anyhow::Result<bool> {
+    async fn go_on(&self, name: FrameId, last: u64, first_ever: u64, newest: Option<u64>) -> anyhow::Result<bool> {
         let mut request = empty(self.connect, name, last);
-        let closed = match self.announce(&request).await {
+        let closed = match self.announce(&request, newest).await {
             Err(status) if reason(&status).as_deref() == Some("no_previous_period") => {
                 request.first_counter = Some(first_ever);
-                self.announce(&request).await
+                self.announce(&request, newest).await
             }
             Err(status) if reason(&status).as_deref() == Some("nothing_new") => {
                 eprintln!("no period closed: {}", status.message());
@@ -227,11 +262,19 @@ impl Closer<'_> {
         closed.map_err(said).context("closing the period")
     }
 
-    async fn announce(&self, request: &wire::Close) -> Result<bool, Status> {
+    /// `newest`: the newest entry of a frame of this run, which a close of this run counts.
+    async fn announce(&self, request: &wire::Close, newest: Option<u64>) -> Result<bool, Status> {
         let tls = self.connect.tls().map_err(|error| Status::invalid_argument(error.to_string()))?;
         let endpoint = client::endpoint(&self.connect.server, tls.as_ref());
         let endpoint = endpoint.map_err(|error| Status::invalid_argument(error.to_string()))?;
         let closed = send(Client::new(endpoint.connect_lazy()), request).await?;
+        // The name and the counters of an earlier run are answered with what was counted then.
+        if newest.is_some_and(|entry| entry >= closed.end) {
+            return Err(Status::already_exists(format!(
+                "the name {0} was used already: entry {1} holds what was counted before this run, and this run is not closed; give another name, such as --close-period=$(date +%F)-{0}",
+                request.period, closed.entry_index
+            )));
+        }
         eprint!("{}", words(request, &closed));
         Ok(closed.complete)
     }
@@ -271,6 +314,19 @@ fn reason(status: &Status) -> Option<String> {
 
 fn said(status: Status) -> anyhow::Error {
     anyhow::Error::msg(status.message().to_owned())
+}
+
+/// What the service says, and the arguments of `close-period` that answer it.
+fn said_with_arguments(status: Status) -> anyhow::Error {
+    let arguments = match reason(&status).as_deref() {
+        Some("no_previous_period") => " (--first N)",
+        Some("not_next") => " (--first N, or --restarted --first N)",
+        Some("nothing_new") => " (if the counter started anew: --restarted --first N)",
+        Some("period_name_taken") => " (--period NAME)",
+        Some("left_out") => " (--parts N, --frames-per-part N)",
+        _ => "",
+    };
+    anyhow::Error::msg(format!("{}{arguments}", status.message()))
 }
 
 fn range(range: &wire::CounterRange) -> String {
@@ -332,12 +388,13 @@ mod tests {
         for counter in [5, 6, 7] {
             sent.taken(counter);
         }
-        sent.answered(5, false);
-        sent.answered(7, false);
+        sent.answered(5, false, Some(1));
+        sent.answered(7, false, Some(2));
         assert_eq!(sent.settled(), None, "frame 4 of an earlier run waits");
-        sent.answered(4, true);
+        sent.answered(4, true, Some(0));
         assert_eq!(sent.settled(), Some(5));
-        sent.answered(6, false);
+        sent.answered(6, false, None);
         assert_eq!(sent.settled(), Some(7));
+        assert_eq!(sent.newest, Some(2), "a refused frame has no entry of its own");
     }
 }

@@ -203,7 +203,8 @@ struct LineArgs {
     #[arg(long, default_value_t = 1, value_name = "N")]
     first_counter: u64,
     /// At the end, say to the log how many frames there were: `lineproof close-period` for the frames of this run.
-    /// Without a name, the period is called by the time. With --state it goes on where the last period ended.
+    /// Without a name, the period is called by the time; a name is good once, so put the date into it. With --state it
+    /// goes on where the last period ended.
     #[arg(long, value_name = "NAME", num_args = 0..=1, require_equals = true, default_missing_value = "")]
     close_period: Option<String>,
     /// Do that every so many seconds, too, as far as all frames are answered: for a line that never ends.
@@ -312,7 +313,8 @@ async fn stream(args: &CameraArgs) -> anyhow::Result<u8> {
         if let LineEvent::Answered(answered) = &event {
             let was_known = answered.attempts == 1 && answered.outcome.as_ref().is_ok_and(|it| it.is_duplicate);
             let mut sent = sent.lock().unwrap_or_else(PoisonError::into_inner);
-            sent.answered(answered.frame.frame_counter, was_known);
+            let entry = answered.outcome.as_ref().ok().map(|decision| decision.entry_index);
+            sent.answered(answered.frame.frame_counter, was_known, entry);
         }
         show.event(&event);
     });

@@ -155,6 +155,7 @@ pub enum Step {
     /// What a passport is of.
     Part {
         index: u64,
+        kind: String,
         verdict: Option<&'static str>,
         time: Option<String>,
         serial: Option<String>,

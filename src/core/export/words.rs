@@ -117,7 +117,7 @@ fn step_en(step: &Step) -> String {
             number(*decisions)
         ),
         Step::Periods { totals, .. } if totals.periods == 0 => {
-            "Completeness: no period of these cameras is closed, so nothing here says how many frames there were".into()
+            "Completeness: no closed period counts these frames, so nothing here says how many there were".into()
         }
         Step::Periods { totals, recounted, outside } => format!(
             "Completeness: the line closed {} of {}: {} decided, {} noted as gaps, {} it calls lost, {} missing; {}; {}",
@@ -156,7 +156,11 @@ fn step_en(step: &Step) -> String {
                 "compare it with the one you gave, or say --nonce: whoever makes up the nonce picks the entries"
             }
         ),
-        Step::Part { index, verdict, time, serial } => {
+        Step::Part { index, kind, verdict: None, time, .. } => {
+            let when = time.as_ref().map_or_else(String::new, |time| format!(", written {time}"));
+            format!("Entry: {}, {}, no decision of a part{when}", number(*index), kind_en(kind))
+        }
+        Step::Part { index, verdict, time, serial, .. } => {
             let part = serial.as_ref().map(|serial| format!("part {serial:?}, ")).unwrap_or_default();
             let said = verdict.map_or_else(String::new, |verdict| format!("{verdict}, "));
             let when = time.as_ref().map_or_else(String::new, |time| format!(", decided {time}"));
@@ -245,7 +249,8 @@ fn step_de(step: &Step) -> String {
             number(*decisions)
         ),
         Step::Periods { totals, .. } if totals.periods == 0 => {
-            "Vollständigkeit: Für diese Kameras ist kein Zeitraum abgeschlossen; wie viele Bilder es gab, sagt hier nichts".into()
+            "Vollständigkeit: Kein abgeschlossener Zeitraum zählt diese Bilder; wie viele es gab, sagt hier nichts"
+                .into()
         }
         Step::Periods { totals, recounted, outside } => format!(
             "Vollständigkeit: Die Linie hat {} mit {} abgeschlossen: {} entschieden, {} als Lücke vermerkt, {} nennt sie verloren, {} fehlen; {}; {}",
@@ -266,7 +271,10 @@ fn step_de(step: &Step) -> String {
             match outside {
                 0 => "jede Entscheidung hier gehört zu einem davon".into(),
                 outside => {
-                    format!("{} hier zu keinem davon", plural(*outside, "Entscheidung gehört", "Entscheidungen gehören"))
+                    format!(
+                        "{} hier zu keinem davon",
+                        plural(*outside, "Entscheidung gehört", "Entscheidungen gehören")
+                    )
                 }
             }
         ),
@@ -286,7 +294,11 @@ fn step_de(step: &Step) -> String {
                 "mit der vorgegebenen vergleichen oder --nonce angeben: Wer die Nonce macht, wählt die Einträge"
             }
         ),
-        Step::Part { index, verdict, time, serial } => {
+        Step::Part { index, kind, verdict: None, time, .. } => {
+            let when = time.as_ref().map_or_else(String::new, |time| format!(", geschrieben {time}"));
+            format!("Eintrag: {}, {}, keine Entscheidung über ein Teil{when}", number(*index), kind_de(kind))
+        }
+        Step::Part { index, verdict, time, serial, .. } => {
             let part = serial.as_ref().map(|serial| format!("Teil {serial:?}, ")).unwrap_or_default();
             let said = verdict.map_or_else(String::new, |verdict| format!("{verdict}, "));
             let when = time.as_ref().map_or_else(String::new, |time| format!(", entschieden {time}"));
@@ -298,6 +310,33 @@ fn step_de(step: &Step) -> String {
             number(*tiles)
         ),
         Step::Root { root } => format!("Wurzel: Alles zusammen führt zur signierten Wurzel {root}"),
+    }
+}
+
+/// What an entry that is no decision is about.
+fn kind_en(kind: &str) -> String {
+    match kind {
+        "gap" => "a gap".into(),
+        "recipe" => "a recipe".into(),
+        "access" => "an access".into(),
+        "key" => "a key".into(),
+        "start" => "a start of the service".into(),
+        "period_close" => "the close of a period".into(),
+        "retention" => "an erasure, deletion or legal hold".into(),
+        other => format!("of the kind {other:?}"),
+    }
+}
+
+fn kind_de(kind: &str) -> String {
+    match kind {
+        "gap" => "eine Lücke".into(),
+        "recipe" => "ein Rezept".into(),
+        "access" => "ein Zugriff".into(),
+        "key" => "ein Schlüssel".into(),
+        "start" => "ein Start des Dienstes".into(),
+        "period_close" => "der Abschluss eines Zeitraums".into(),
+        "retention" => "eine Löschung oder Aufbewahrungssperre".into(),
+        other => format!("von der Art {other:?}"),
     }
 }
 

@@ -48,6 +48,12 @@ pub enum RetentionError {
         "entry {entry} is under the legal hold of entry {hold} ({rule:?}): nothing was erased. `lineproof hold release {hold}` ends the hold, if that is lawful"
     )]
     Held { entry: EntryIndex, hold: EntryIndex, rule: String },
+    #[error(
+        "the legal hold of entry {hold} ({rule:?}) says by this value what it keeps: nothing was erased. `lineproof hold release {hold}` ends the hold, if that is lawful"
+    )]
+    NamedByHold { hold: EntryIndex, rule: String },
+    #[error("a hold from {from} to {to} holds nothing: --from must be before --to")]
+    NoTime { from: Instant, to: Instant },
     #[error("a hold names at least one of part, lot, person, product, line, from and to")]
     Everything,
     #[error("entry {0} is no hold, or it was released already; `lineproof hold list` shows those there are")]
@@ -267,6 +273,10 @@ impl RetentionService {
     fn check_holds(&self, holders: &[Holder]) -> Result<(), RetentionError> {
         let holds = self.book.holds()?;
         for holder in holders {
+            // Without the value that it names a hold would hold nothing any more.
+            if let Some(hold) = holds.iter().find(|hold| hold.index == holder.index) {
+                return Err(RetentionError::NamedByHold { hold: hold.index, rule: hold.entry.rule.clone() });
+            }
             if let Some(hold) = holds.iter().find(|hold| hold.covers(&holder.entry, &holder.openings)) {
                 let (entry, rule) = (holder.index, hold.entry.rule.clone());
                 return Err(RetentionError::Held { entry, hold: hold.index, rule });
@@ -324,6 +334,11 @@ impl RetentionService {
         if openings.is_empty() && product.is_none() && line.is_none() && from.is_none() && to.is_none() {
             return Err(RetentionError::Everything);
         }
+        if let (Some(from), Some(to)) = (*from, *to)
+            && from >= to
+        {
+            return Err(RetentionError::NoTime { from, to });
+        }
         let entry = Retention {
             from: *from,
             line: line.clone(),
@@ -345,6 +360,8 @@ impl RetentionService {
     pub fn release_hold(&self, hold: EntryIndex, rule: &str) -> Result<EntryIndex, RetentionError> {
         check_rule(rule, [])?;
         let _turn = turn(&self.turn);
+        // What an interrupted run left to be done was counted with this hold in force.
+        self.finish_earlier()?;
         if !self.book.holds()?.iter().any(|known| known.index == hold) {
             return Err(RetentionError::NoHold(hold));
         }

@@ -2,12 +2,14 @@
 
 use crate::{
     ports::archive::RetentionClass,
-    types::{Instant, ProductId, Verdict},
+    types::{Blake3Digest, Instant, ProductId, Verdict},
 };
 
 const DAY_NANOS: i64 = 86_400_000_000_000;
 /// What is written at midnight may still be under way.
 const GRACE_NANOS: i64 = 3_600_000_000_000;
+/// Hexadecimal digits of the digest that tells one selection of decisions from another.
+const SELECTION_DIGITS: usize = 16;
 
 /// A class with its periods. A decision is of the first class that takes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,13 +34,33 @@ impl ClassRule {
             && (self.products.is_empty() || self.products.contains(product))
     }
 
-    /// The rule as the log states it. Another rule has another text.
-    pub(super) fn text(&self, what: &str, days: u32) -> String {
-        let mut text = format!("{what} of class {} are kept {days} days", self.class.as_str());
-        if !self.basis.is_empty() {
-            text.push_str(&format!(" ({})", self.basis));
+    /// The rule for images as the log states it.
+    pub(super) fn text_of_images(&self, days: u32) -> String {
+        format!("images of class {} are kept {days} days{}", self.class.as_str(), self.basis_in_brackets())
+    }
+
+    /// The rule for private values as the log states it. A rule that takes other decisions has another text.
+    pub(super) fn text_of_private(&self, rules: &[Self], days: u32) -> String {
+        let (class, basis) = (self.class.as_str(), self.basis_in_brackets());
+        format!("private values of class {class} are kept {days} days{basis}, selection {}", self.selection(rules))
+    }
+
+    fn basis_in_brackets(&self) -> String {
+        if self.basis.is_empty() { String::new() } else { format!(" ({})", self.basis) }
+    }
+
+    /// A short digest of everything that decides which decisions the class takes: its verdicts and products, and those
+    /// of the classes before it.
+    fn selection(&self, rules: &[Self]) -> String {
+        let mut text = String::new();
+        for rule in rules.iter().take_while(|rule| *rule != self).chain([self]) {
+            let verdicts: Vec<&str> = rule.verdicts.iter().map(|verdict| verdict.name()).collect();
+            let products: Vec<&str> = rule.products.iter().map(ProductId::as_str).collect();
+            text.push_str(&format!("{}\n{}\n", verdicts.join("\t"), products.join("\t")));
         }
-        text
+        let mut digest = Blake3Digest::of(text.as_bytes()).hex();
+        digest.truncate(SELECTION_DIGITS);
+        digest
     }
 }
 
@@ -67,16 +89,49 @@ mod tests {
         assert_eq!(before(at("1970-01-02T00:00:00Z"), 30), Instant::EPOCH);
     }
 
-    #[test]
-    fn a_decision_is_of_the_first_class_that_takes_it() {
-        let rule = |name: &str, verdicts: &[Verdict], products: &[&str]| ClassRule {
+    fn rule(name: &str, verdicts: &[Verdict], products: &[&str]) -> ClassRule {
+        ClassRule {
             class: RetentionClass::new(name).unwrap(),
             verdicts: verdicts.to_vec(),
             products: products.iter().map(|product| product.parse().unwrap()).collect(),
             images_days: None,
             private_days: None,
             basis: String::new(),
+        }
+    }
+
+    #[test]
+    fn a_rule_that_takes_other_decisions_has_another_text() {
+        let text = |rules: &[ClassRule]| {
+            let rule = rules.iter().find(|rule| rule.class.as_str() == "b").unwrap();
+            rule.text_of_private(rules, 30)
         };
+        let [a, b, c] =
+            [rule("a", &[Verdict::NotOk], &["flange"]), rule("b", &[Verdict::NotOk], &[]), rule("c", &[], &["gear"])];
+        let before = text(&[a.clone(), b.clone(), c.clone()]);
+        assert!(before.starts_with("private values of class b are kept 30 days, selection "), "{before}");
+        // Wider itself, another order, an earlier class that takes less or that is gone.
+        let wider = ClassRule { verdicts: vec![Verdict::NotOk, Verdict::NotDecidable], ..b.clone() };
+        let of_gears = ClassRule { products: vec!["gear".parse().unwrap()], ..b.clone() };
+        let narrower = ClassRule { verdicts: vec![Verdict::NotDecidable], ..a.clone() };
+        let others = [
+            vec![a.clone(), wider],
+            vec![a.clone(), of_gears],
+            vec![b.clone(), a.clone()],
+            vec![a.clone(), c.clone(), b.clone()],
+            vec![narrower, b.clone()],
+            vec![b.clone()],
+        ];
+        others.iter().for_each(|rules| assert_ne!(text(rules), before, "{rules:?}"));
+        // What comes after it, and how long an earlier class keeps, does not matter.
+        assert_eq!(text(&[ClassRule { private_days: Some(9), ..a }, b]), before);
+        let longest = ClassRule { basis: "x".repeat(256), ..c };
+        let all = [longest.clone()];
+        assert!(longest.text_of_private(&all, 36_525).len() <= crate::services::retention::RULE_BYTES_MAX);
+    }
+
+    #[test]
+    fn a_decision_is_of_the_first_class_that_takes_it() {
         let rules =
             [rule("a", &[Verdict::NotOk], &["flange"]), rule("b", &[Verdict::NotOk], &[]), rule("c", &[], &["gear"])];
         let name = |verdict, product: &str| {

@@ -29,7 +29,7 @@ use crate::{
 /// What a run that finds nothing notes.
 const NOTHING: &str = "nothing was due";
 
-/// What is due now.
+/// What is due now, and what is over and stays because of holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
     pub images: Vec<DueImages>,
@@ -42,6 +42,7 @@ pub struct DueImages {
     pub class: RetentionClass,
     pub before: Instant,
     pub rule: String,
+    /// Empty if holds keep all of them.
     pub packs: Vec<PackFacts>,
     /// Packs that stay because a hold concerns an image in them.
     pub kept: u64,
@@ -53,7 +54,7 @@ pub struct DuePrivate {
     pub class: RetentionClass,
     pub before: Instant,
     pub rule: String,
-    /// Which values are still filed of which entries, ascending.
+    /// Which values are still filed of which entries, ascending; empty if holds keep all of them.
     pub entries: Vec<(EntryIndex, Vec<PrivateField>)>,
     /// Entries that stay because a hold concerns them.
     pub kept: u64,
@@ -82,10 +83,11 @@ impl RetentionService {
             return Err(refusal.into());
         }
         let mut entries = Vec::new();
-        for due in &plan.images {
+        // What is only kept was kept before and is not noted every day.
+        for due in plan.images.iter().filter(|due| !due.packs.is_empty()) {
             entries.push(self.deleted_images(due));
         }
-        for due in &plan.private {
+        for due in plan.private.iter().filter(|due| !due.entries.is_empty()) {
             entries.extend(self.deleted_private(due));
         }
         if entries.is_empty() {
@@ -134,9 +136,8 @@ impl RetentionService {
         holds: &[Hold],
     ) -> Result<Option<DueImages>, RetentionError> {
         let (packs, kept) = self.packs(&rule.class, before, holds)?;
-        let due = DueImages { class: rule.class.clone(), before, rule: rule.text("images", days), packs, kept };
-        // Packs that were kept before and still are need not be told every day.
-        Ok((!due.packs.is_empty()).then_some(due))
+        let due = DueImages { class: rule.class.clone(), before, rule: rule.text_of_images(days), packs, kept };
+        Ok((!due.packs.is_empty() || due.kept > 0).then_some(due))
     }
 
     /// The packs of a class before a time that no hold concerns, and how many a hold does.
@@ -196,7 +197,7 @@ impl RetentionService {
         days: u32,
         holds: &[Hold],
     ) -> Result<Option<DuePrivate>, RetentionError> {
-        let text = rule.text("private values", days);
+        let text = rule.text_of_private(&self.rules, days);
         // Where the last run by this rule got to, if it had to leave nothing behind.
         let all = self.book.all()?;
         let done = all.iter().filter(|(_, entry)| {
@@ -241,7 +242,7 @@ impl RetentionService {
                 Looked::Other => {}
             }
         }
-        Ok((!due.entries.is_empty()).then_some(due))
+        Ok((!due.entries.is_empty() || due.kept > 0).then_some(due))
     }
 
     /// The decisions before a time that match. Refused while the index lacks one of them.

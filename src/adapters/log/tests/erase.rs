@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::{
+    adapters::log::copy::LogCopy,
     core::lineage::index_ranges::IndexRanges,
     ports::lineage::{Doomed, EraseError, Intention, PrivateEraser as _},
 };
@@ -39,6 +40,30 @@ fn assert_nowhere(plant: &Plant, secrets: &[Vec<u8>]) {
             assert!(!bytes.windows(secret.len()).any(|part| part == secret), "{} has it", path.display());
         }
     }
+}
+
+#[test]
+fn a_copy_notices_an_erasure_in_its_tail_and_every_entry_that_was_published_later() {
+    let plant = Plant::new();
+    let (log, reader, _) = plant.open();
+    submit_all(&log, (0..300).map(append)).into_iter().map(written).for_each(|_| {});
+    log.checkpoint_now().unwrap();
+    let signer = Plant::signer();
+    let copy = LogCopy::look(&plant.config, signer.verifier_key()).unwrap();
+    assert_eq!(copy.tail.len(), 300 - 256);
+    let later = || copy.later_entries(&plant.config, signer.verifier_key()).unwrap();
+    assert!(copy.tail_is_unchanged(&plant.config) && later().is_empty());
+    log.destroy(&doomed(&[3])).unwrap();
+    assert!(copy.tail_is_unchanged(&plant.config), "what lies in a full bundle is none of the tail's");
+    log.destroy(&doomed(&[299])).unwrap();
+    assert!(!copy.tail_is_unchanged(&plant.config));
+    for size in [301, 512, 600] {
+        let next = 300 + later().len() as u64;
+        submit_all(&log, (next..size).map(append)).into_iter().map(written).for_each(|_| {});
+        log.checkpoint_now().unwrap();
+        assert_eq!(later(), all_entries(&reader, size)[300..]);
+    }
+    log.shutdown();
 }
 
 #[test]

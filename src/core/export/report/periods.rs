@@ -43,8 +43,8 @@ impl Words {
         let totals = &balances.totals;
         let incomplete = balances.incomplete().len() as u64;
         let lead = match (self.lang, totals.periods, incomplete) {
-            (Lang::En, 0, _) => "The line closed no period of these cameras. How many frames and parts there were is therefore not stated here by anybody but the log itself.".into(),
-            (Lang::De, 0, _) => "Die Linie hat für diese Kameras keinen Zeitraum abgeschlossen. Wie viele Bilder und Teile es gab, sagt hier also niemand außer dem Protokoll selbst.".into(),
+            (Lang::En, 0, _) => "No closed period counts these frames. How many frames and parts there were is therefore not stated here by anybody but the log itself.".into(),
+            (Lang::De, 0, _) => "Kein abgeschlossener Zeitraum zählt diese Bilder. Wie viele Bilder und Teile es gab, sagt hier also niemand außer dem Protokoll selbst.".into(),
             (Lang::En, periods, 0) => format!(
                 "The line closed {} and announced {}. Each of them is decided, noted as a gap, or called lost by the line itself: nothing is missing.",
                 plural(periods, "period", "periods"), plural(totals.frames, "frame", "frames")

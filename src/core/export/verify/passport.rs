@@ -40,6 +40,7 @@ fn check(text: &str, keys: &Keys, steps: &mut Vec<Step>) -> Result<(), Problem> 
     steps.push(Step::Openings { values: passport.openings.len() as u64, decisions: 1 });
     steps.push(Step::Part {
         index,
+        kind: entry.kind().to_owned(),
         verdict,
         time: entry.time().map(|time| time.to_string()),
         serial: serial.map(|opening| opening.value.clone()),

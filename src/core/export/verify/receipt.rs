@@ -36,6 +36,12 @@ fn check(receipt: &[u8], bytes: &[u8], keys: &Keys, steps: &mut Vec<Step>) -> Re
         consistency::check(decision).map_err(|contradiction| Problem::Decision { index, contradiction })?;
         verdict = Some(decision.verdict.name());
     }
-    steps.push(Step::Part { index, verdict, time: entry.time().map(|time| time.to_string()), serial: None });
+    steps.push(Step::Part {
+        index,
+        kind: entry.kind().to_owned(),
+        verdict,
+        time: entry.time().map(|time| time.to_string()),
+        serial: None,
+    });
     Ok(())
 }
