@@ -39,7 +39,7 @@ real: onnxruntime ## Real parts through the running service; writes docs/accurac
 	$(CARGO) build --release --locked
 	ORT_DYLIB_PATH="$(ORT)" scripts/real.sh
 
-bench: ## The numbers of docs/performance.md, some 20 minutes on a quiet machine
+bench: ## The numbers of docs/performance.md, some ten minutes on a quiet machine
 	scripts/bench.sh
 
 bench-growth: ## How cost grows: 100,000 to ten million decisions; 20 GB of disk, a quarter of an hour

@@ -30,10 +30,16 @@ machine | tee "$results/machine.txt"
 
 cargo build --release --locked --benches --bins
 started=$(date +%s)
+failed=
 for bench in ${*:-end_to_end append archive audit million}; do
     echo
     echo "== $bench, load $(cut -d' ' -f1 /proc/loadavg) =="
-    cargo bench --quiet --locked --bench "$bench" | tee "$results/$bench.txt"
+    { cargo bench --quiet --locked --bench "$bench" || failed="$failed $bench" && echo "$failed" >"$results/failed"; } | tee "$results/$bench.txt"
+    failed=$(cat "$results/failed")
 done
 echo
-echo "all benches took $(($(date +%s) - started)) s; outputs are in $results/"
+echo "the benches took $(($(date +%s) - started)) s; outputs are in $results/"
+if [ -n "$failed" ]; then
+    echo "FAILED:$failed" >&2
+    exit 1
+fi

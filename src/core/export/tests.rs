@@ -390,8 +390,18 @@ fn a_verifier_speaks_plainly_in_english_and_german() {
     ];
     for (lang, name) in [(Lang::En, "english"), (Lang::De, "german")] {
         let text: String = cases.iter().map(|(case, found)| format!("== {case}\n{}\n", told(found, lang))).collect();
-        insta::assert_snapshot!(name, text);
+        insta::assert_snapshot!(name, without_sizes(&text));
     }
+}
+
+/// How many bytes an export has depends on the page in it, which is not what is told here.
+fn without_sizes(text: &str) -> String {
+    let of_bytes = |line: &str| line.contains(" bytes") || line.contains(" Bytes");
+    let lines = text.lines().map(|line| match of_bytes(line) {
+        true => line.replace(|character: char| character.is_ascii_digit(), "#"),
+        false => line.to_owned(),
+    });
+    lines.map(|line| line + "\n").collect()
 }
 
 /// The golden export is read by today's verifier and by `clients/verify-py`. When the format or a text
