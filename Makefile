@@ -42,7 +42,7 @@ real: onnxruntime ## Real parts through the running service; writes docs/accurac
 bench: ## The numbers of docs/performance.md, some ten minutes on a quiet machine
 	scripts/bench.sh
 
-bench-growth: ## How cost grows: 100,000 to ten million decisions; 20 GB of disk, a quarter of an hour
+bench-growth: ## How cost grows: 100,000 to ten million decisions; 20 GB of disk, about half an hour
 	scripts/bench-growth.sh
 
 faults: onnxruntime ## Thousands of faults, docs/reliability.md; TIER=medium takes 35 minutes, TIER=long 4 hours

@@ -307,6 +307,7 @@ fn search(data: &Path, entries: u64, pages: u64) {
 fn proofs(data: &Path, entries: u64, turns: u64) {
     let service = serve(data);
     let client = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let key = fs::read_to_string(data.join("log.vkey")).expect("the log's key").parse().expect("a verifier key");
     let (mut passports, mut consistency, mut beside, mut hashes) = (Vec::new(), Vec::new(), 0, 0);
     client.block_on(async {
         let mut audit = service.audit().await;
@@ -330,8 +331,9 @@ fn proofs(data: &Path, entries: u64, turns: u64) {
             let Ok(answer) = answer else { continue };
             passports.push(took_passport);
             for text in answer.into_inner().passports {
-                let entry = Passport::parse(&text.text).expect("a passport").entry;
-                beside = beside.max(text.text.len() - entry.len().div_ceil(3) * 4);
+                let passport = Passport::parse(&text.text).expect("a passport");
+                passport.verify(&key).expect("a passport that proves its part");
+                beside = beside.max(text.text.len() - passport.entry.len().div_ceil(3) * 4);
             }
         }
     });

@@ -1,7 +1,7 @@
-#!/bin/sh
+#!/usr/bin/env bash
 # How cost grows with the log: the bench `million` with a hundred thousand, one million and ten million decisions (or as
-# many as named). Ten million need 20 GB of disk and about a quarter of an hour. What it prints is kept in target/bench/.
-set -eu
+# many as named). Ten million need 20 GB of disk and about half an hour. What it prints is kept in target/bench/.
+set -euo pipefail
 cd "$(dirname "$0")/.."
 mkdir -p target/bench target/tmp
 export TMPDIR="$PWD/target/tmp"

@@ -273,13 +273,16 @@ pub fn write_json<T: Serialize>(out: &mut dyn Write, rows: &[T]) -> io::Result<(
     Ok(())
 }
 
+/// The index follows the checkpoints, which come within a second.
+const NOTHING: &str = "no decision matches; those of the last second are not searched yet";
+
 /// A table for people, in colour where `colour` says so.
 ///
 /// # Errors
 /// When `out` does not take it.
 pub fn write_table(out: &mut dyn Write, rows: &[Shown], colour: bool) -> io::Result<()> {
     if rows.is_empty() {
-        return writeln!(out, "no decision matches");
+        return writeln!(out, "{NOTHING}");
     }
     let head = ["ENTRY", "TIME (UTC)", "VERDICT", "SCORE", "WHERE", "PRODUCT", "SERIAL", "RECIPE", "WHY"];
     let cells = |row: &Shown| {
@@ -336,7 +339,7 @@ impl From<&CountCell> for ShownCount {
 /// When `out` does not take it.
 pub fn write_counts(out: &mut dyn Write, rows: &[ShownCount]) -> io::Result<()> {
     if rows.is_empty() {
-        return writeln!(out, "no decision matches");
+        return writeln!(out, "{NOTHING}");
     }
     let head = ["FROM (UTC)", "GROUP", "OK", "NOT_OK", "NOT_DECIDABLE", "NOT_OK SHARE"];
     let cells = |row: &ShownCount| {

@@ -349,7 +349,6 @@ impl Server {
             .http2_keepalive_interval(Some(Duration::from_secs(30)))
             .initial_stream_window_size(Some(4 << 20))
             .initial_connection_window_size(Some(16 << 20))
-            // An image in a few pieces instead of one per 16 KiB.
             .max_frame_size(Some(HTTP2_FRAME_BYTES_MAX));
         if let Some(tls) = tls {
             builder = builder.tls_config(tls).context("TLS configuration")?;

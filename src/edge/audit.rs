@@ -221,7 +221,9 @@ fn status(error: &AuditError) -> Status {
         AuditError::Export(ExportError::TooMany { .. } | ExportError::TooManyPeriods { .. }) => Code::OutOfRange,
         AuditError::NotYet { .. } | AuditError::Note(_) => Code::Unavailable,
         AuditError::Read(error) => read_code(error),
-        AuditError::Index(_) | AuditError::Export(_) | AuditError::Witnessed(_) => Code::Internal,
+        AuditError::NoProof { .. } | AuditError::Index(_) | AuditError::Export(_) | AuditError::Witnessed(_) => {
+            Code::Internal
+        }
     };
     Status::new(code, error.to_string())
 }

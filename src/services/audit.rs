@@ -18,7 +18,7 @@ use crate::{
         lineage::{
             checkpoint::LogSigner,
             entry::{Access, AccessEvent, AccessKind, Commitments, ENTRY_VERSION, Entry},
-            passport::Passport,
+            passport::{Passport, PassportError},
             private::{Opening, PrivateField},
             receipt::Receipt,
         },
@@ -62,6 +62,9 @@ pub enum AuditError {
     NotYet { index: EntryIndex },
     #[error(transparent)]
     Read(#[from] ReadError),
+    /// The log or what witnesses cosigned was changed on the disk: evidence that nobody would believe is not given.
+    #[error("the proof of entry {index} does not hold, so none is given: {error}; run `lineproof fsck`")]
+    NoProof { index: EntryIndex, error: PassportError },
     #[error(transparent)]
     Index(#[from] IndexError),
     #[error(transparent)]
@@ -167,7 +170,6 @@ impl AuditService {
             return Err(AuditError::NotYet { index });
         }
         let proof = self.reader.inclusion_proof(index, checkpoint.size)?;
-        let receipt = Receipt::sign(&self.signer, index, checkpoint.size, proof.clone(), &checkpoint.root);
         let mut openings = self.reader.private(index)?.openings;
         let mut erased = match Entry::parse(&entry) {
             Ok(entry) => self.book.missing(index, &entry, &openings)?,
@@ -177,6 +179,7 @@ impl AuditService {
         openings.retain(|opening| opening.field != PrivateField::Client);
         erased.retain(|(field, _)| *field != PrivateField::Client);
         let passport = Passport { index, entry, openings, proof, checkpoint: checkpoint.note.to_string() };
+        let receipt = Receipt::sign(&self.signer, &passport).map_err(|error| AuditError::NoProof { index, error })?;
         self.note(AccessEvent::Passport, Some(index), None, None, who)?;
         Ok(PartPassport { index, text: passport.to_text(), receipt: receipt.to_bytes(), erased })
     }

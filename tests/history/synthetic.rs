@@ -166,7 +166,8 @@ pub fn entry(seed: u64, index: u64) -> Entry {
     // A product is made for a while, then the next.
     let product = index / 40_000 % 5 + index % 2;
     let recipe = format!("machined-surface@1.{}.0", index / 250_000);
-    let bytes = index.to_le_bytes();
+    let private = private(seed, index).openings;
+    let commitment = |field| private.iter().find(|opening| opening.field == field).map(Opening::commitment);
     Entry::Decision(Box::new(Decision {
         calibration: Some(Blake3Digest::of(b"calibration")),
         camera: name("cam", camera).parse().expect("a name"),
@@ -176,7 +177,7 @@ pub fn entry(seed: u64, index: u64) -> Entry {
         image: ImageRecord {
             archive: if verdict == Verdict::Ok { "none:not sampled".into() } else { "not_ok".into() },
             bytes: 262_144,
-            encoded: Blake3Digest::of(&bytes),
+            encoded: Blake3Digest::of(&index.to_le_bytes()),
             format: "jpeg".into(),
             height: 1024,
             pfnc: "0x01080001".into(),
@@ -188,8 +189,8 @@ pub fn entry(seed: u64, index: u64) -> Entry {
         model: ModelRecord { digest: Blake3Digest::of(b"model"), version: "1.0.0".into() },
         private: Commitments {
             client: None,
-            lot: Some(Sha256Digest([bytes[0]; 32])),
-            serial: Some(Sha256Digest([bytes[1]; 32])),
+            lot: commitment(PrivateField::Lot),
+            serial: commitment(PrivateField::Serial),
         },
         product: name("product", product).parse().expect("a name"),
         quality: QualityRecord { focus: score(0.01), mean: score(0.5), saturated: score(0.0) },

@@ -86,7 +86,7 @@ struct SimulateArgs {
     /// The number of the first part.
     #[arg(long, default_value_t = 0, value_name = "N")]
     first: u64,
-    /// Put before each frame id, to send the same parts once more as new frames.
+    /// Goes into each frame id, to send the same parts once more as new frames.
     #[arg(long, value_name = "NAME", conflicts_with = "write")]
     run: Option<String>,
     /// Compare the verdicts with the truth: escapes and overkill.

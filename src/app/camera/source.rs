@@ -203,17 +203,11 @@ fn scan(path: &Path) -> Result<Vec<(String, Stamp)>, SourceError> {
     Ok(found)
 }
 
-/// Names a file's frame: readable, and the same only for the same name and bytes.
+/// Names a frame: the same only for the same name and bytes. A frame id stands in the log in clear and for ever, and the
+/// name mostly is the serial number, which must stay erasable: without the image nobody can try names until one fits.
 fn frame_id(name: &str, image: &[u8]) -> FrameId {
-    const READABLE_MAX: usize = 40;
     let digest = blake3::Hasher::new().update(name.as_bytes()).update(&[0]).update(image).finalize();
-    let readable: String = name
-        .chars()
-        .map(|c| if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') { c } else { '_' })
-        .take(READABLE_MAX)
-        .collect();
-    FrameId::new(format!("{readable}:{}", &digest.to_hex()[..16]))
-        .expect("the characters and length were just chosen from the allowed ones")
+    FrameId::new(&digest.to_hex()[..32]).expect("hex digits are allowed")
 }
 
 /// The ledger as the source and the answers share it.
@@ -264,7 +258,7 @@ impl SharedLedger {
     }
 }
 
-/// Parts `first..first + count` of a simulated line, encoded, in order. `run` goes before each frame id, so that the
+/// Parts `first..first + count` of a simulated line, encoded, in order. `run` goes into each frame id, so that the
 /// same parts can be sent twice as different frames. With `tell_truth` each frame carries whether its part is bad.
 #[must_use]
 pub fn simulated(
@@ -295,9 +289,9 @@ pub fn simulated(
                 })
                 .collect();
             for (name, serial, is_bad, image) in frames {
-                let frame = FrameId::new(&name)
+                let frame = ledger
+                    .assign(&name, frame_id(&name, &image))
                     .map_err(|error| error.to_string())
-                    .and_then(|id| ledger.assign(&name, id).map_err(|error| error.to_string()))
                     .map(|assigned| OutgoingFrame {
                         frame_id: assigned.frame_id,
                         frame_counter: assigned.counter,

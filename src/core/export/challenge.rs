@@ -26,7 +26,7 @@ const DOMAIN: &[u8] = b"lineproof challenge v1\n";
 
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum ChallengeError {
-    #[error("a nonce is {} to {} bytes in lower-case hex, chosen by whoever asks", NONCE_BYTES.start(), NONCE_BYTES.end())]
+    #[error("a nonce is {} to {} bytes in lower-case hex, made up by whoever asks, such as `openssl rand -hex 16` gives", NONCE_BYTES.start(), NONCE_BYTES.end())]
     Nonce,
     #[error("a challenge asks for 1 to {CHALLENGE_ENTRIES_MAX} entries")]
     Count,

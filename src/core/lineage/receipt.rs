@@ -5,7 +5,11 @@ use coset::{
     CborSerializable as _, CoseSign1, Header, HeaderBuilder, Label, TaggedCborSerializable as _, cbor::Value, iana,
 };
 
-use super::{checkpoint::LogSigner, tree::PROOF_HASHES_MAX};
+use super::{
+    checkpoint::LogSigner,
+    passport::{Passport, PassportError},
+    tree::PROOF_HASHES_MAX,
+};
 use crate::types::{EntryIndex, Sha256Digest};
 
 /// Longest receipt: 64 hashes, a name of 255 bytes, and what is around them.
@@ -46,30 +50,28 @@ pub struct Receipt {
 }
 
 impl Receipt {
-    /// Signs that entry `index` is in the tree of `size` entries with this root. The caller signed that root as a checkpoint
-    /// before, and `path` leads from the entry to it.
+    /// The same proof as the passport's. Only what this key signed as a checkpoint before is signed again, and only for the
+    /// entry that the proof leads from.
+    ///
+    /// # Errors
+    /// [`PassportError`] when the passport does not prove the entry's place under this key.
     ///
     /// # Panics
     /// When an Ed25519 key does not sign, which it always does.
-    #[must_use]
-    pub fn sign(
-        signer: &LogSigner,
-        index: EntryIndex,
-        size: u64,
-        path: Vec<Sha256Digest>,
-        root: &Sha256Digest,
-    ) -> Self {
+    pub fn sign(signer: &LogSigner, passport: &Passport) -> Result<Self, PassportError> {
+        let checkpoint = passport.verify_place(signer.verifier_key())?;
         let mut receipt = Self {
-            origin: signer.name().to_owned(),
+            origin: checkpoint.origin,
             key_id: signed_note::Signer::key_id(signer).to_be_bytes(),
-            index,
-            size,
-            path,
+            index: passport.index,
+            size: checkpoint.size,
+            path: passport.proof.clone(),
             signature: [0; 64],
         };
-        let signature = signed_note::Signer::sign(signer, &receipt.signed_bytes(root)).expect("an Ed25519 key signs");
+        let message = receipt.signed_bytes(&checkpoint.root);
+        let signature = signed_note::Signer::sign(signer, &message).expect("an Ed25519 key signs");
         receipt.signature = signature.try_into().expect("an Ed25519 signature has 64 bytes");
-        receipt
+        Ok(receipt)
     }
 
     /// The `Sig_structure` over this root as detached payload (RFC 9052 section 4.4).
@@ -168,10 +170,37 @@ fn read_proof(proof: &Value) -> Option<(u64, u64, Vec<Sha256Digest>)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::lineage::{
+        checkpoint::Checkpoint,
+        tree::{leaf_hash, root_of},
+    };
+
+    fn signer() -> LogSigner {
+        LogSigner::new("plant.example/log", &[7; 32]).unwrap()
+    }
+
+    /// Entry 3 of five.
+    fn passport() -> Passport {
+        let entries: Vec<Vec<u8>> =
+            (0..5).map(|number| format!(r#"{{"kind":"vector","n":{number},"v":1}}"#).into()).collect();
+        let leaves: Vec<Sha256Digest> = entries.iter().map(|entry| leaf_hash(entry)).collect();
+        let proof = vec![leaves[2], root_of(leaves[..2].iter().copied()), leaves[4]];
+        let checkpoint = signer().sign(&Checkpoint::new("plant.example/log", 5, root_of(leaves)));
+        Passport { index: EntryIndex(3), entry: entries[3].clone(), openings: Vec::new(), proof, checkpoint }
+    }
 
     fn receipt() -> Receipt {
-        let signer = LogSigner::new("plant.example/log", &[7; 32]).unwrap();
-        Receipt::sign(&signer, EntryIndex(3), 5, vec![Sha256Digest([1; 32]); 3], &Sha256Digest([2; 32]))
+        Receipt::sign(&signer(), &passport()).unwrap()
+    }
+
+    #[test]
+    fn nothing_is_signed_that_was_no_checkpoint_of_this_log_before() {
+        let other = LogSigner::new("plant.example/log", &[8; 32]).unwrap();
+        assert!(Receipt::sign(&other, &passport()).is_err(), "a checkpoint of another key");
+        let elsewhere = Passport { index: EntryIndex(2), ..passport() };
+        assert!(Receipt::sign(&signer(), &elsewhere).is_err(), "another place");
+        let changed = Passport { entry: b"{}".to_vec(), ..passport() };
+        assert!(Receipt::sign(&signer(), &changed).is_err(), "another entry");
     }
 
     #[test]

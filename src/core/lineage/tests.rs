@@ -61,7 +61,7 @@ fn the_published_vectors_hold() {
     let passport =
         Passport { index: EntryIndex(PART), entry: part.clone(), openings: vec![opening], proof, checkpoint: note };
     passport.verify(signer.verifier_key()).unwrap();
-    let receipt = Receipt::sign(&signer, EntryIndex(PART), SIZE, passport.proof.clone(), &edge.root());
+    let receipt = Receipt::sign(&signer, &passport).unwrap();
     hold("lineage.json", format!("{facts:#}\n").as_bytes());
     hold("lineage.tlog-proof", passport.to_text().as_bytes());
     hold("lineage.vkey", format!("{}\n", signer.verifier_key()).as_bytes());
