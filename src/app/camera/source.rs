@@ -205,7 +205,7 @@ fn scan(path: &Path) -> Result<Vec<(String, Stamp)>, SourceError> {
 
 /// Names a frame: the same only for the same name and bytes. A frame id stands in the log in clear and for ever, and the
 /// name mostly is the serial number, which must stay erasable: without the image nobody can try names until one fits.
-fn frame_id(name: &str, image: &[u8]) -> FrameId {
+pub(super) fn frame_id(name: &str, image: &[u8]) -> FrameId {
     let digest = blake3::Hasher::new().update(name.as_bytes()).update(&[0]).update(image).finalize();
     FrameId::new(&digest.to_hex()[..32]).expect("hex digits are allowed")
 }

@@ -498,14 +498,13 @@ async fn after_its_own_restart_a_line_pc_goes_on_counting_and_sends_only_what_is
 
     let first = run_with_state(&service, folder.path(), &state).await;
     assert_eq!((first.ok, first.refused()), (2, 1), "{first:?}");
-    std::fs::write(folder.path().join("d.bmp"), "picture d").unwrap();
+    std::fs::write(folder.path().join("d.bmp"), "picture d.bmp").unwrap();
     let second = run_with_state(&service, folder.path(), &state).await;
     assert_eq!((second.ok, second.refused(), second.duplicates), (2, 0, 0), "{second:?}");
 
-    let came: Vec<(String, u64)> =
-        service.came().into_iter().map(|(id, counter)| (id.split(':').next().unwrap().to_owned(), counter)).collect();
+    let id = |name: &str| super::source::frame_id(name, format!("picture {name}").as_bytes()).to_string();
     let expected = [("a.png", 1), ("b.JPG", 2), ("c.png", 3), ("b.JPG", 2), ("d.bmp", 4)];
-    assert_eq!(came, expected.map(|(name, counter)| (name.to_owned(), counter)));
+    assert_eq!(service.came(), expected.map(|(name, counter)| (id(name), counter)));
 }
 
 #[tokio::test]
