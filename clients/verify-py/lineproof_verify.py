@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """Checks Lineproof's evidence with nothing of Lineproof: exports, passports and logs.
 
-    lineproof_verify.py EVIDENCE LOG.vkey     EVIDENCE: export.zip, passport.tlog-proof, answer.challenge, or a data directory
+    lineproof_verify.py EVIDENCE LOG.vkey [HANDOVER…]
+        EVIDENCE: export.zip, passport.tlog-proof, answer.challenge, or a data directory
+        HANDOVER: from a key of LOG.vkey to the one after it, as the plant gives it when its log's key has changed
     lineproof_verify.py --batch               each line of standard input: EVIDENCE, tab, LOG.vkey
 
 Exit status: 0 all is proven, 1 something is wrong, 2 used wrongly. Needs Python 3.9 and the package `cryptography`.
@@ -765,6 +767,26 @@ def check_passport(raw, keys):
     return f"a passport of the log {origin}: entry {index}, {entry['kind']} {entry.get('verdict', '')}{what}"
 
 
+# ---- Handovers: rotation.md ----
+
+
+def take_handover(raw, keys):
+    """Checks the passport of an entry that announces the log's next key, and trusts that one, too."""
+    for _ in check_passport(raw, keys):
+        pass
+    head, _, note = raw.decode().partition("\n\n")
+    entry = json.loads(unbase64(head.split("\n")[1][6:]).split(b"\n")[0])
+    vkey = entry.get("vkey") if entry["kind"] == "rotation" and entry.get("event") == "announced" else None
+    need(type(vkey) is str and vkey.startswith(note.split("\n")[0] + "+"), "the handover announces no key of this log")
+    try:
+        (new,) = read_keys(vkey).items()
+    except (Usage, ValueError):
+        raise Refused("the handover announces what is no key") from None
+    need(new[1][0] == vkey and new[1][1] == 1, "the handover announces what is no key of a log")
+    keys.setdefault(*new)
+    return f"The handover announces {new[0]} under a key that was given."
+
+
 # ---- Answers to challenges: challenge.md ----
 
 
@@ -849,6 +871,8 @@ def check_log(log, keys):
     yield "All entries and hash tiles lead to the root that the checkpoint signs."
 
     entries = list(enumerate(map(read_entry, entries)))
+    retired = [entry.get("vkey") for _, entry in entries if entry["kind"] == "rotation" and entry.get("event") == "retired"]
+    need(keys[signer][0] not in retired, f"an entry of this log retired {signer}, which signed the checkpoint")
     kinds = Counter(entry["kind"] for _, entry in entries)
     yield "All entries are well-formed; every verdict follows from its scores and thresholds."
 
@@ -882,10 +906,11 @@ def check_all_closes(closes, marks):
 # ---- The command ----
 
 
-def judge(evidence, key_file):
+def judge(evidence, key_file, *handovers):
     """The steps that passed in words, what was proven if all did, and why not if one did not."""
     try:
         keys = read_keys(pathlib.Path(key_file).read_text(encoding="utf-8"))
+        handed = [pathlib.Path(handover).read_bytes() for handover in handovers]
         path = pathlib.Path(evidence)
         if path.is_dir():
             log = path / "log" if (path / "log").is_dir() else path
@@ -899,6 +924,7 @@ def judge(evidence, key_file):
         raise Usage(error) from None
     passed = []
     try:
+        passed += [take_handover(raw, keys) for raw in handed]
         while True:
             passed.append(next(checks))
     except StopIteration as end:
@@ -920,7 +946,7 @@ def main(arguments):
     try:
         if arguments == ["--batch"]:
             return batch()
-        if len(arguments) != 2:
+        if len(arguments) < 2:
             raise Usage(__doc__.strip())
         passed, proven, reason = judge(*arguments)
     except Usage as error:

@@ -25,7 +25,7 @@ use crate::{
     ports::sealer::Sealer,
 };
 
-/// The log's signing key, one line in the note format's `PRIVATE+KEY+<name>+<key id>+<base64>`.
+/// The log's signing key, and behind it the one that comes next, if it was announced: one line each in the note format's `PRIVATE+KEY+<name>+<key id>+<base64>`.
 const LOG_FILE: &str = "log.skey";
 /// The master key, one line `LINEPROOF-MASTER-KEY-1+<check>+<base64>`.
 const MASTER_FILE: &str = "master.key";
@@ -56,6 +56,10 @@ pub enum KeysError {
     /// Never names what is in the file.
     #[error("{path} is no {what}; bring it back from where you kept a copy (no backup holds keys)", path = path.display())]
     Format { path: PathBuf, what: &'static str },
+    #[error("a next key is announced already: {vkey}; `lineproof keys retire` ends the time of the current one")]
+    Announced { vkey: String },
+    #[error("no next key is announced; `lineproof keys rotate` makes one")]
+    NotAnnounced,
     #[error(transparent)]
     Origin(#[from] KeyError),
 }
@@ -64,10 +68,26 @@ pub enum KeysError {
 pub struct Keys {
     origin: String,
     log: Secret,
+    next: Option<Secret>,
     master: Secret,
 }
 
 type Secret = Zeroizing<[u8; 32]>;
+
+/// A signing key that was made and is not kept yet.
+pub struct NextKey {
+    origin: String,
+    secret: Secret,
+}
+
+impl NextKey {
+    /// Its vkey line.
+    #[must_use]
+    pub fn vkey(&self) -> String {
+        let signer = LogSigner::new(&self.origin, &self.secret);
+        signer.expect("the name was checked when the keys were read").verifier_key().to_string()
+    }
+}
 
 impl Keys {
     /// Makes new keys for a log called `origin` in `folder`, which may exist if it holds no keys. They are durable
@@ -76,7 +96,7 @@ impl Keys {
     /// # Errors
     /// [`KeysError`]; when it is [`KeysError::Exists`] or [`KeysError::Origin`], nothing was changed.
     pub fn create(folder: &Path, origin: &str) -> Result<Self, KeysError> {
-        let keys = Self { origin: origin.to_owned(), log: random(), master: random() };
+        let keys = Self { origin: origin.to_owned(), log: random(), next: None, master: random() };
         // Refuses a bad name before anything is written.
         LogSigner::new(origin, &keys.log)?;
         keys.write(folder)?;
@@ -97,7 +117,7 @@ impl Keys {
         let failed = |reason| KeysError::Io { path: folder.to_owned(), reason };
         fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
         fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).map_err(failed)?;
-        write_secret(&folder.join(LOG_FILE), &self.log_line())?;
+        write_secret(&folder.join(LOG_FILE), &self.log_lines())?;
         write_secret(&folder.join(MASTER_FILE), &self.master_line())?;
         for folder in [Some(folder), folder.parent()].into_iter().flatten() {
             let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
@@ -113,18 +133,65 @@ impl Keys {
     pub fn open(folder: &Path) -> Result<Self, KeysError> {
         check_mode(folder)?;
         let (log_path, master_path) = (folder.join(LOG_FILE), folder.join(MASTER_FILE));
-        let (origin, log) = parse_log_line(&read_secret(&log_path)?)
+        let (origin, log, next) = parse_log_lines(&read_secret(&log_path)?)
             .ok_or(KeysError::Format { path: log_path, what: "log signing key `PRIVATE+KEY+…`" })?;
         let master = parse_master_line(&read_secret(&master_path)?)
             .ok_or(KeysError::Format { path: master_path, what: "master key `LINEPROOF-MASTER-KEY-1+…`" })?;
         LogSigner::new(&origin, &log)?;
-        Ok(Self { origin, log, master })
+        Ok(Self { origin, log, next, master })
     }
 
-    /// Signs the log's checkpoints.
+    /// Makes the key that will sign the log's checkpoints after the current one; it is nowhere on the disk yet.
+    ///
+    /// # Errors
+    /// [`KeysError::Announced`] when there is one.
+    pub fn prepare(&self) -> Result<NextKey, KeysError> {
+        match self.announced_key() {
+            Some(vkey) => Err(KeysError::Announced { vkey }),
+            None => Ok(NextKey { origin: self.origin.clone(), secret: random() }),
+        }
+    }
+
+    /// Keeps a key that was prepared: from the next start on it signs beside the current one. Durable when this returns.
+    ///
+    /// # Errors
+    /// [`KeysError::Announced`] when there is one; then, and on any other error, nothing was changed.
+    pub fn announce(&mut self, next: NextKey, folder: &Path) -> Result<(), KeysError> {
+        if let Some(vkey) = self.announced_key() {
+            return Err(KeysError::Announced { vkey });
+        }
+        self.next = Some(next.secret);
+        replace_secret(&folder.join(LOG_FILE), &self.log_lines()).inspect_err(|_| self.next = None)
+    }
+
+    /// Puts the announced key in the place of the current one, which is destroyed. Durable when this returns.
+    ///
+    /// # Errors
+    /// [`KeysError::NotAnnounced`], or what the disk says; whole lines of the one file or of the other are there then.
+    pub fn retire(&mut self, folder: &Path) -> Result<(), KeysError> {
+        let Some(next) = self.next.take() else { return Err(KeysError::NotAnnounced) };
+        self.log = next;
+        replace_secret(&folder.join(LOG_FILE), &self.log_lines())
+    }
+
+    /// Signs the log's checkpoints, beside it the next key if one is announced.
     #[must_use]
     pub fn log_signer(&self) -> LogSigner {
-        LogSigner::new(&self.origin, &self.log).expect("the name was checked when the keys were made or read")
+        let signer =
+            |secret| LogSigner::new(&self.origin, secret).expect("the name was checked when the keys were read");
+        let current = signer(&self.log);
+        match &self.next {
+            Some(next) => current.with_next(signer(next)),
+            None => current,
+        }
+    }
+
+    /// The vkey line of the key that comes next.
+    #[must_use]
+    pub fn announced_key(&self) -> Option<String> {
+        let signer =
+            |secret| LogSigner::new(&self.origin, secret).expect("the name was checked when the keys were read");
+        self.next.as_ref().map(|next| signer(next).verifier_key().to_string())
     }
 
     /// The log's public key as a C2SP vkey line.
@@ -161,16 +228,13 @@ impl Keys {
         Zeroizing::new(blake3::derive_key(context, &*self.master))
     }
 
-    fn log_line(&self) -> Zeroizing<String> {
-        let mut bytes = Zeroizing::new([0; 33]);
-        bytes[0] = ALGORITHM_ED25519;
-        bytes[1..].copy_from_slice(&*self.log);
-        let id = key_id(&self.log_signer());
-        Zeroizing::new(format!(
-            "{LOG_PREFIX}{}+{id:08x}+{}",
-            self.origin,
-            *Zeroizing::new(BASE64_STANDARD.encode(*bytes))
-        ))
+    /// The current key, and the next one below it.
+    fn log_lines(&self) -> Zeroizing<String> {
+        let current = log_line(&self.origin, &self.log);
+        match &self.next {
+            Some(next) => Zeroizing::new(format!("{}\n{}", *current, *log_line(&self.origin, next))),
+            None => current,
+        }
     }
 
     fn master_line(&self) -> Zeroizing<String> {
@@ -183,6 +247,14 @@ impl std::fmt::Debug for Keys {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Keys({})", self.verifier_key())
     }
+}
+
+fn log_line(origin: &str, secret: &Secret) -> Zeroizing<String> {
+    let mut bytes = Zeroizing::new([0; 33]);
+    bytes[0] = ALGORITHM_ED25519;
+    bytes[1..].copy_from_slice(&**secret);
+    let id = key_id(&LogSigner::new(origin, secret).expect("the name was checked when the keys were read"));
+    Zeroizing::new(format!("{LOG_PREFIX}{origin}+{id:08x}+{}", *Zeroizing::new(BASE64_STANDARD.encode(*bytes))))
 }
 
 fn random() -> Secret {
@@ -198,6 +270,21 @@ fn key_id(signer: &LogSigner) -> u32 {
 /// Tells a mistyped or truncated master key from the right one, and tells nothing else about it.
 fn master_check(master: &[u8; 32]) -> String {
     data_encoding::HEXLOWER.encode(&blake3::derive_key(context::CHECK, master)[..4])
+}
+
+/// The origin, the current key, and the next one: two keys of one log that differ.
+fn parse_log_lines(text: &str) -> Option<(String, Secret, Option<Secret>)> {
+    let mut lines = text.lines();
+    let (origin, log) = parse_log_line(lines.next()?)?;
+    let next = match lines.next() {
+        None => None,
+        Some(line) => {
+            let (name, next) = parse_log_line(line)?;
+            (name == origin && *next != *log).then_some(())?;
+            Some(next)
+        }
+    };
+    lines.next().is_none().then_some((origin, log, next))
 }
 
 fn parse_log_line(line: &str) -> Option<(String, Secret)> {
@@ -228,6 +315,28 @@ fn write_secret(path: &Path, line: &str) -> Result<(), KeysError> {
         io::ErrorKind::AlreadyExists => KeysError::Exists { path: path.to_owned() },
         _ => KeysError::Io { path: path.to_owned(), reason },
     })
+}
+
+/// Puts another text in the place of a secret's, whole or not at all and durably; then the old bytes are overwritten.
+fn replace_secret(path: &Path, text: &str) -> Result<(), KeysError> {
+    let temporary = path.with_extension("tmp");
+    let replace = || {
+        match fs::remove_file(&temporary) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut old = fs::OpenOptions::new().write(true).open(path)?;
+        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+        file.write_all(text.as_bytes())?;
+        file.write_all(b"\n")?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)?;
+        fs::File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()?;
+        let length = usize::try_from(old.metadata()?.len().min(KEY_FILE_BYTES_MAX)).expect("a few kilobytes");
+        old.write_all(&vec![0; length])?;
+        old.sync_all()
+    };
+    replace().map_err(|reason| KeysError::Io { path: path.to_owned(), reason })
 }
 
 fn read_secret(path: &Path) -> Result<Zeroizing<String>, KeysError> {
@@ -275,6 +384,34 @@ mod tests {
     }
 
     #[test]
+    fn a_next_key_is_announced_beside_the_current_one_and_takes_its_place() {
+        let (_folder, path, mut keys) = created();
+        let first = keys.verifier_key();
+        assert!(matches!(keys.retire(&path), Err(KeysError::NotAnnounced)));
+        let mut keys = Keys::open(&path).unwrap();
+        let made = keys.prepare().unwrap();
+        assert_eq!(Keys::open(&path).unwrap().announced_key(), None);
+        keys.announce(made, &path).unwrap();
+        assert!(matches!(keys.prepare(), Err(KeysError::Announced { .. })));
+        let mut opened = Keys::open(&path).unwrap();
+        let second = opened.announced_key().unwrap();
+        assert_eq!((opened.verifier_key(), &second), (first.clone(), &keys.announced_key().unwrap()));
+        assert_ne!(first, second);
+        opened.retire(&path).unwrap();
+        let opened = Keys::open(&path).unwrap();
+        assert_eq!((opened.verifier_key(), opened.announced_key()), (second, None));
+        assert_eq!(fs::metadata(path.join(LOG_FILE)).unwrap().permissions().mode() & 0o7777, 0o600);
+        assert!(!path.join("log.tmp").exists());
+        // Two lines of which one is of another log, or the same twice, are no key file.
+        let line = fs::read_to_string(path.join(LOG_FILE)).unwrap();
+        let other = log_line("other.example/log", &random());
+        for wrong in [format!("{line}{line}"), format!("{line}{}\n", *other), format!("{line}\n{}\n", *other)] {
+            fs::write(path.join(LOG_FILE), wrong).unwrap();
+            assert!(matches!(Keys::open(&path), Err(KeysError::Format { .. })));
+        }
+    }
+
+    #[test]
     fn the_signing_key_is_one_that_other_note_tools_read() {
         let (_folder, path, keys) = created();
         let line = fs::read_to_string(path.join(LOG_FILE)).unwrap();
@@ -317,10 +454,10 @@ mod tests {
     fn the_vectors_of_the_sealing_page_hold() {
         let page = include_str!("../../docs/spec/sealing.md");
         let counting: Secret = Zeroizing::new(std::array::from_fn(|i| i as u8));
-        let keys = Keys { origin: ORIGIN.into(), log: counting.clone(), master: counting };
+        let keys = Keys { origin: ORIGIN.into(), log: counting.clone(), next: None, master: counting };
         let hex = |key: &[u8]| data_encoding::HEXLOWER.encode(key);
         let lines = [
-            keys.log_line().to_string(),
+            keys.log_lines().to_string(),
             keys.verifier_key(),
             keys.master_line().to_string(),
             format!("images   {}", hex(&*keys.derive(context::IMAGES))),

@@ -66,6 +66,9 @@ enum ServerCommand {
     Backup(super::backup::BackupArgs),
     /// Make a data directory out of a backup, or try whether that works (--drill)
     Restore(super::backup::RestoreArgs),
+    /// Show the log's keys, and change its signing key for another
+    #[command(subcommand)]
+    Keys(super::keys::KeysCommand),
     /// Vouch for others' logs that they have one history, or ask for it by files
     #[command(subcommand)]
     Witness(super::witness::WitnessCommand),
@@ -123,7 +126,8 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
 #[cfg(feature = "server")]
 fn run_server_command(command: ServerCommand) -> anyhow::Result<ExitCode> {
     use super::{
-        backup, camera, challenge, demo, erase, evidence, fsck, hold, init, logging, retention, search, server, witness,
+        backup, camera, challenge, demo, erase, evidence, fsck, hold, init, keys, logging, retention, search, server,
+        witness,
     };
 
     match command {
@@ -158,6 +162,7 @@ fn run_server_command(command: ServerCommand) -> anyhow::Result<ExitCode> {
         ServerCommand::Reindex(args) => search::reindex(&args),
         ServerCommand::Backup(args) => backup::run(&args),
         ServerCommand::Restore(args) => backup::restore(&args),
+        ServerCommand::Keys(command) => keys::run(&command),
         ServerCommand::Witness(command) => witness::run(&command),
     }
 }

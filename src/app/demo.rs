@@ -332,6 +332,7 @@ fn check(file: &Path, vkey: &Path, should_hold: bool) -> anyhow::Result<()> {
         file: file.to_owned(),
         key: Some(vkey.to_owned()),
         policy: None,
+        handover: Vec::new(),
         against: None,
         nonce: None,
         json: false,

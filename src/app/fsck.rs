@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Context as _;
 
-use super::{cli::DataArgs, config::Config, erase::counted};
+use super::{cli::DataArgs, config::Config, erase::counted, keys::log_key};
 use crate::{
     adapters::{
         archive::PackArchive,
@@ -56,11 +56,13 @@ fn check(args: &FsckArgs) -> anyhow::Result<FsckReport> {
     let data_dir = &args.data.data;
     let config = Config::load(data_dir)?;
     let keys = Keys::open(&data_dir.join("keys"))?;
-    let key = match &args.key {
-        Some(path) => std::fs::read_to_string(path).with_context(|| path.display().to_string())?,
-        None => keys.verifier_key(),
+    let key: VerifierKey = match &args.key {
+        Some(path) => {
+            let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+            log_key(&text, &keys).with_context(|| path.display().to_string())?
+        }
+        None => keys.verifier_key().parse()?,
     };
-    let key: VerifierKey = key.parse()?;
     let config = LogConfig { anchor: config.log.anchor, ..LogConfig::new(data_dir) };
     let archive = PackArchive::open(data_dir.join("images"), keys.image_sealer())?;
     let (indexed_to, index_problem) = look_at_index(&data_dir.join("index"), keys.index_key())?;

@@ -29,6 +29,8 @@ pub mod hold;
 #[cfg(feature = "server")]
 pub mod init;
 #[cfg(feature = "server")]
+pub mod keys;
+#[cfg(feature = "server")]
 pub mod logging;
 #[cfg(feature = "server")]
 pub mod reindex;

@@ -24,7 +24,7 @@ use tonic::transport::{Certificate, Identity, ServerTlsConfig, server::TcpIncomi
 use super::{
     backup,
     config::{Config, Tls},
-    retention, socket,
+    keys, retention, socket,
     witness::plant,
 };
 use crate::adapters::ort::OrtRuntime;
@@ -37,11 +37,11 @@ use crate::{
         recipe_files::{self, TextStore},
         sled_index::{Found, SledIndex},
     },
-    core::export::keys::VerifierKey,
     core::lineage::entry::{
         ENTRY_VERSION, Entry, KeyEvent, KeyKind, RecipeEvent, RecipeEventKind, RecipeKind, RecipeRecord, Start,
         StartKind,
     },
+    core::lineage::rotation::Rotation,
     edge::{
         audit::AuditEdge,
         history::HistoryEdge,
@@ -193,6 +193,7 @@ impl Server {
                 if recovery.read_only.is_none() {
                     starter.record_start(&recovery, &keys.verifier_key(), &book)?;
                     starter.record_restore(data_dir)?;
+                    starter.record_rotation(data_dir, &keys)?;
                 }
                 let ports = InspectPorts {
                     log: writer.clone(),
@@ -214,11 +215,11 @@ impl Server {
                 Some((inspect, Arc::new(periods)))
             }
         };
-        let log_key = VerifierKey::parse(&keys.verifier_key()).expect("the log's own key line is well-formed");
-        let kept = plant::kept(&config, data_dir, log_key.clone())?;
+        let log_keys = plant::log_keys(data_dir)?;
+        let kept = plant::kept(&config, data_dir, log_keys.clone())?;
         let witnessed = kept.map(|kept| Witnessed::new(Arc::new(kept)));
         let collector = match (&witnessed, role) {
-            (Some(witnessed), Role::Inspect) => plant::collector(&config, log_key, reader.clone(), witnessed.clone())?,
+            (Some(witnessed), Role::Inspect) => plant::collector(&config, log_keys, reader.clone(), witnessed.clone())?,
             _ => None,
         };
         let (texts, book) = (Arc::new(texts), history.book());
@@ -639,6 +640,15 @@ impl Starter<'_> {
             Some(_) => backup::forget_restored(data_dir),
             None => Ok(()),
         }
+    }
+
+    /// That the log's key changes or has changed.
+    fn record_rotation(&self, data_dir: &Path, keys: &Keys) -> anyhow::Result<()> {
+        let (time, clock) = self.clock.now();
+        keys::record(data_dir, keys, |event, vkey| {
+            let entry = Rotation::new(event, vkey.to_owned(), time, clock).encode();
+            Ok(self.append_bytes(entry)?.is_some())
+        })
     }
 
     fn append(&self, entry: &Entry) -> anyhow::Result<Option<EntryIndex>> {

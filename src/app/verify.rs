@@ -18,7 +18,7 @@ use crate::core::{
         challenge::Answer,
         keys::{KEYS_MAX, Keys},
         verify::{
-            Findings, LogFiles, Problem, verify_challenge, verify_checkpoint, verify_export, verify_log,
+            Findings, LogFiles, Problem, take_handover, verify_challenge, verify_checkpoint, verify_export, verify_log,
             verify_passport, verify_receipt, verify_request,
         },
         words,
@@ -55,6 +55,10 @@ pub struct VerifyArgs {
     /// c2sp.org/tlog-policy file: which witnesses must have cosigned. Its logs are trusted where no --key is given.
     #[arg(long, value_name = "POLICY")]
     pub policy: Option<PathBuf>,
+    /// From a key of --key to the one after it: the proof that the plant gives when the log's key has changed. Several are
+    /// taken one after the other.
+    #[arg(long, value_name = "HANDOVER")]
+    pub handover: Vec<PathBuf>,
     /// What another auditor holds of the same log; two histories of it are told apart and shown.
     #[arg(long, value_name = "OTHER")]
     pub against: Option<PathBuf>,
@@ -88,13 +92,20 @@ pub fn run(args: &VerifyArgs) -> ExitCode {
 /// When there was nothing to check: a file that cannot be read, no key.
 pub fn check(args: &VerifyArgs) -> anyhow::Result<bool> {
     let lang = args.lang.unwrap_or_else(lang_of_environment);
-    let keys = keys_of(args)?;
+    let mut keys = keys_of(args)?;
+    let handed = take_handovers(&args.handover, &mut keys)?;
     let subject = Subject::open(&args.file)?;
     let other = args.against.as_deref().map(Subject::open).transpose()?;
     if args.nonce.is_some() && !matches!(subject, Subject::Challenge(_)) {
         bail!("--nonce goes with the answer to a challenge; {} is none", args.file.display());
     }
-    let mut findings = subject.verify(&keys, args.nonce.as_deref(), args.json);
+    let mut findings = match handed {
+        Findings { problem: None, steps } => {
+            let found = subject.verify(&keys, args.nonce.as_deref(), args.json);
+            Findings { steps: steps.into_iter().chain(found.steps).collect(), ..found }
+        }
+        broken => broken,
+    };
     let compared = other.as_ref().map(|other| against::compare(&subject, other, &keys)).transpose();
     let compared = compared.unwrap_or_else(|problem| {
         findings.problem.get_or_insert(problem);
@@ -149,6 +160,20 @@ fn keys_of(args: &VerifyArgs) -> anyhow::Result<Keys> {
         return Err(PolicyError::NoLog).with_context(|| path.display().to_string());
     }
     Ok(keys.unwrap_or_else(|| Keys::new(Vec::new())).with_policy(policy))
+}
+
+/// Trusts the keys that handovers lead to; the first that does not hold ends it.
+fn take_handovers(paths: &[PathBuf], keys: &mut Keys) -> anyhow::Result<Findings> {
+    let mut findings = Findings { steps: Vec::new(), problem: None };
+    for path in paths {
+        let text = read_bounded(path, PASSPORT_BYTES_MAX as u64)?;
+        let text = String::from_utf8(text).with_context(|| format!("{}: a handover is text", path.display()))?;
+        match take_handover(&text, keys) {
+            Ok((step, _)) => findings.steps.push(step),
+            Err(problem) => return Ok(Findings { problem: Some(problem), ..findings }),
+        }
+    }
+    Ok(findings)
 }
 
 /// # Errors

@@ -11,6 +11,7 @@ mod evidence;
 mod faults;
 mod harness;
 mod inspection;
+mod keys;
 mod office;
 mod older;
 mod periods;

@@ -30,10 +30,10 @@ pub struct CosignedFiles {
 }
 
 impl CosignedFiles {
-    /// Keeps what `witnesses` say under checkpoints of the log with this key, in `data_dir`.
+    /// Keeps what `witnesses` say under checkpoints of the log with these keys, in `data_dir`.
     #[must_use]
-    pub fn new(data_dir: &Path, log: VerifierKey, witnesses: Vec<VerifierKey>, policy: Policy) -> Self {
-        Self { data_dir: data_dir.to_owned(), log: vec![log], witnesses, policy }
+    pub fn new(data_dir: &Path, log: Vec<VerifierKey>, witnesses: Vec<VerifierKey>, policy: Policy) -> Self {
+        Self { data_dir: data_dir.to_owned(), log, witnesses, policy }
     }
 
     /// The newest checkpoint with any known cosignature.
@@ -133,7 +133,7 @@ mod tests {
         let log = VerifierKey::parse(&signer.verifier_key().to_string()).unwrap();
         let [one, two] = [1, 2].map(|n| Cosigner::new(&format!("w{n}.example"), &[n; 32]).unwrap());
         let known = vec![one.verifier_key().clone(), two.verifier_key().clone()];
-        let store = CosignedFiles::new(dir.path(), log.clone(), known.clone(), Policy::all_of(known.clone()));
+        let store = CosignedFiles::new(dir.path(), vec![log.clone()], known.clone(), Policy::all_of(known.clone()));
         let checkpoint = |size, by: &[&Cosigner]| {
             let note = signer.sign(&Checkpoint::new("plant.example/log", size, EMPTY_ROOT));
             let mut cosigned = Cosigned::open(&note, std::slice::from_ref(&log), &known).unwrap();

@@ -21,7 +21,7 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 
 pub use self::restore::{RestoreArgs, run as restore};
-use super::{camera::progress::Progress, cli::DataArgs, config::Config};
+use super::{camera::progress::Progress, cli::DataArgs, config::Config, witness::plant::log_keys};
 use crate::{
     adapters::{
         backup::{AgeSealer, DirectoryStore, S3Settings, S3Store, create_identity},
@@ -95,7 +95,10 @@ fn backup(args: &BackupArgs) -> anyhow::Result<()> {
     let data_dir = &args.data.data;
     let config = Config::load(data_dir)?;
     let keys = Keys::open(&data_dir.join("keys"))?;
-    let key: VerifierKey = keys.verifier_key().parse()?;
+    let earlier: Vec<VerifierKey> =
+        log_keys(data_dir)?.iter().map(|key| key.line().parse()).collect::<Result<_, _>>()?;
+    // Older backups in the store may be signed by a key that this one took the place of.
+    let key = keys.verifier_key().parse::<VerifierKey>()?.with_earlier(&earlier);
     // A path in the configuration is relative to the data directory, one on the command line to where it is typed.
     let (to, relative_to) = match (&args.to, &config.backup.to) {
         (Some(to), _) => (to, Path::new("")),

@@ -32,7 +32,9 @@ use crate::{
     app::{
         cli::DataArgs,
         config::{self, Config},
-        fsck, verify,
+        fsck,
+        keys::log_key,
+        verify,
     },
     core::{
         backup::{FileRecord, Manifest, Restored, Table},
@@ -127,8 +129,8 @@ pub fn run(args: &RestoreArgs) -> anyhow::Result<ExitCode> {
 fn restore(args: &RestoreArgs, part: &Part) -> anyhow::Result<String> {
     // 1. What is trusted: the log's key, and the keys that were kept apart.
     let key = read(&args.key, CHECKPOINT_BYTES_MAX as u64)?;
-    let key: VerifierKey = key.trim().parse().with_context(|| args.key.display().to_string())?;
     let keys = Keys::open(&args.keys)?;
+    let key = log_key(&key, &keys).with_context(|| args.key.display().to_string())?;
     if keys.verifier_key() != key.to_string() {
         bail!("{} holds the keys of {}, not of {key}", args.keys.display(), keys.verifier_key());
     }
@@ -149,6 +151,9 @@ fn restore(args: &RestoreArgs, part: &Part) -> anyhow::Result<String> {
     ok(&format!("its {} blobs are there, each as long as it was", backup.blobs.len()));
     let table = backup.table(&*store, &opener)?;
     let copy = log_copy(&table, &backup.manifest, &key)?;
+    Checkpoint::open(&copy.note, keys.log_signer().verifier_key()).with_context(|| {
+        format!("this backup is from before the log's key changed; it needs the keys of that time, not {key}")
+    })?;
     // 4. The log, and the proof that it goes on from there.
     let (config_files, other_files): (Vec<&FileRecord>, Vec<&FileRecord>) =
         table.files.iter().partition(|file| file.path == config::FILE_NAME);

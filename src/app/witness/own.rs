@@ -107,12 +107,15 @@ pub(super) fn init(args: &InitArgs) -> anyhow::Result<()> {
     if dir.join(CONFIG).exists() || dir.join(KEYS).exists() {
         bail!("{} is a witness already; nothing was changed", dir.display());
     }
-    let read = |path: &PathBuf| -> anyhow::Result<VerifierKey> {
+    // A log that changes its key hands out several.
+    let read = |path: &PathBuf| -> anyhow::Result<Vec<VerifierKey>> {
         let name = || path.display().to_string();
         let text = fs::read_to_string(path).with_context(name)?;
-        log_key(&text).with_context(name)
+        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+        lines.map(|line| log_key(line).with_context(name)).collect()
     };
-    let logs: Vec<VerifierKey> = args.log.iter().map(read).collect::<anyhow::Result<_>>()?;
+    let logs: Vec<Vec<VerifierKey>> = args.log.iter().map(read).collect::<anyhow::Result<_>>()?;
+    let logs = logs.concat();
     fs::create_dir_all(dir.join(STATE)).with_context(|| dir.display().to_string())?;
     let cosigner = WitnessKey::create(&dir.join(KEYS), &args.name)?;
     let vkey = cosigner.verifier_key();

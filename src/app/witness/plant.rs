@@ -17,7 +17,11 @@ use crate::{
         verify::{Directory, read_policy},
     },
     core::{
-        export::{CHECKPOINT, keys::VerifierKey, verify::LogFiles as _},
+        export::{
+            CHECKPOINT,
+            keys::{Keys, VerifierKey},
+            verify::LogFiles as _,
+        },
         lineage::{
             checkpoint::CHECKPOINT_BYTES_MAX,
             tiles::{Tile, TileHashes},
@@ -56,7 +60,7 @@ fn policy(config: &Config) -> anyhow::Result<(Policy, Vec<VerifierKey>)> {
 ///
 /// # Errors
 /// When the policy cannot be read.
-pub fn kept(config: &Config, data_dir: &Path, log: VerifierKey) -> anyhow::Result<Option<CosignedFiles>> {
+pub fn kept(config: &Config, data_dir: &Path, log: Vec<VerifierKey>) -> anyhow::Result<Option<CosignedFiles>> {
     if config.witness.is_empty() && config.witnesses.policy.is_none() {
         return Ok(None);
     }
@@ -74,7 +78,7 @@ pub fn is_witnessed(data_dir: &Path, note: &str) -> anyhow::Result<Option<bool>>
         return Ok(None);
     }
     let (policy, known) = policy(&config)?;
-    let log = [log_key(data_dir)?];
+    let log = log_keys(data_dir)?;
     let cosigned = Cosigned::open(note, &log, &known)?;
     Ok(Some(policy.evaluate(&log, &cosigned.cosignatures()).is_satisfied()))
 }
@@ -85,7 +89,7 @@ pub fn is_witnessed(data_dir: &Path, note: &str) -> anyhow::Result<Option<bool>>
 /// With the witness whose URL or TLS files are wrong.
 pub fn collector(
     config: &Config,
-    log: VerifierKey,
+    log: Vec<VerifierKey>,
     reader: Arc<dyn LogReader>,
     witnessed: Arc<Witnessed>,
 ) -> anyhow::Result<Option<Collector>> {
@@ -108,7 +112,7 @@ pub fn collector(
 /// The data directory as its files show it; the service may run or not.
 struct Plant {
     config: Config,
-    log: VerifierKey,
+    log: Vec<VerifierKey>,
     log_dir: PathBuf,
     kept: CosignedFiles,
     known: Vec<VerifierKey>,
@@ -117,7 +121,7 @@ struct Plant {
 impl Plant {
     fn open(data_dir: &Path) -> anyhow::Result<Self> {
         let config = Config::load(data_dir)?;
-        let log = log_key(data_dir)?;
+        let log = log_keys(data_dir)?;
         let Some(kept) = kept(&config, data_dir, log.clone())? else {
             bail!(
                 "{} names no witness; add [[witness]] with the name and vkey the witness handed out (docs/witness.md)",
@@ -151,7 +155,7 @@ impl Plant {
         let bytes = Directory(&self.log_dir).read(CHECKPOINT, CHECKPOINT_BYTES_MAX as u64)?;
         let bytes = bytes.with_context(|| format!("{} has no checkpoint yet", self.log_dir.display()))?;
         let note = String::from_utf8(bytes).context("log/checkpoint is not UTF-8")?;
-        Ok(Cosigned::open(&note, std::slice::from_ref(&self.log), &self.known)?)
+        Ok(Cosigned::open(&note, &self.log, &self.known)?)
     }
 
     /// The hashes of the log with `size` entries, from its tiles.
@@ -161,10 +165,11 @@ impl Plant {
     }
 }
 
-fn log_key(data_dir: &Path) -> anyhow::Result<VerifierKey> {
+/// Every key the log has or had: what witnesses cosigned may be signed by an earlier one.
+pub(in crate::app) fn log_keys(data_dir: &Path) -> anyhow::Result<Vec<VerifierKey>> {
     let path = data_dir.join("log.vkey");
-    let line = read_text(&path)?;
-    VerifierKey::parse(line.trim()).map_err(anyhow::Error::msg).with_context(|| path.display().to_string())
+    let keys: Keys = read_text(&path)?.parse().with_context(|| path.display().to_string())?;
+    Ok(keys.logs())
 }
 
 /// `lineproof witness request`.
@@ -194,7 +199,7 @@ pub(super) fn import(args: &ImportArgs) -> anyhow::Result<()> {
     let plant = Plant::open(&args.data.data)?;
     let name = || args.file.display().to_string();
     let note = read_text(&args.file)?;
-    let cosigned = Cosigned::open(&note, std::slice::from_ref(&plant.log), &plant.known).with_context(name)?;
+    let cosigned = Cosigned::open(&note, &plant.log, &plant.known).with_context(name)?;
     let cosignatures = cosigned.cosignatures();
     if cosignatures.is_empty() {
         bail!(

@@ -211,6 +211,19 @@ impl Keys {
         self
     }
 
+    /// The logs' keys among them, in the order they were given.
+    #[must_use]
+    pub fn logs(&self) -> Vec<VerifierKey> {
+        self.keys.iter().filter(|key| key.is_log()).cloned().collect()
+    }
+
+    /// Trusts one more key; nothing changes if it is known.
+    pub(super) fn trust(&mut self, key: VerifierKey) {
+        if !self.keys.contains(&key) {
+            self.keys.push(key);
+        }
+    }
+
     #[must_use]
     pub fn has_policy(&self) -> bool {
         self.policy.is_some()

@@ -6,12 +6,14 @@
 mod archive;
 mod challenge;
 mod entry;
+mod handover;
 mod log;
 mod passport;
 mod receipt;
 
 pub use archive::verify_export;
 pub use challenge::verify_challenge;
+pub use handover::take_handover;
 pub use log::{LogFiles, verify_log};
 pub use passport::verify_passport;
 pub use receipt::verify_receipt;
@@ -152,6 +154,16 @@ pub enum Step {
         size: u64,
         compared: bool,
     },
+    /// The log announced its next key under a key that is trusted, so that one is trusted, too.
+    Handover {
+        index: u64,
+        origin: String,
+        key: String,
+    },
+    /// A passport is of the entry by which the log announced this key, a vkey line.
+    Announced {
+        vkey: String,
+    },
     /// What a passport is of.
     Part {
         index: u64,
@@ -218,6 +230,8 @@ pub enum Problem {
     TileDiffers { path: String },
     EntryDiffers { index: u64, tile: String },
     EmptyLog,
+    Handover,
+    Retired { key: String },
 }
 
 impl Problem {
@@ -271,6 +285,8 @@ impl Problem {
             Self::TileDiffers { .. } => "tile_differs",
             Self::EntryDiffers { .. } => "entry_differs",
             Self::EmptyLog => "empty_log",
+            Self::Handover => "handover",
+            Self::Retired { .. } => "retired_key",
         }
     }
 }

@@ -186,6 +186,14 @@ pub fn meaning(problem: &Problem, lang: Lang) -> &'static str {
             "These entries do not stand in the log that was signed. Nothing in them is proven.",
             "Diese Einträge stehen nicht im signierten Protokoll. Nichts davon ist bewiesen.",
         ),
+        Problem::Handover => (
+            "Nothing was proven of a next key. Ask the plant for the handover of the key it signs with now.",
+            "Über einen nächsten Schlüssel ist nichts bewiesen. Das Werk um die Übergabe zu dem Schlüssel bitten, mit dem es jetzt signiert.",
+        ),
+        Problem::Retired { .. } => (
+            "Somebody signed this with a key that the plant had ended before. If that key was stolen, this may be a forgery: ask the plant, and a witness.",
+            "Jemand hat dies mit einem Schlüssel signiert, den das Werk vorher außer Dienst gestellt hatte. War er gestohlen, kann es eine Fälschung sein: das Werk und einen Zeugen fragen.",
+        ),
         Problem::Nonce { .. } => (
             "Whoever made up this nonce picked the entries. Ask the plant to answer yours, over a checkpoint you held before.",
             "Wer diese Nonce gemacht hat, hat die Einträge ausgewählt. Das Werk um die Antwort auf Ihre bitten, über einen Checkpoint, den Sie vorher hatten.",

@@ -165,11 +165,13 @@ fn check_name(name: &str) -> Result<(), KeyError> {
     }
 }
 
-/// The public key of a log, from its vkey line `<name>+<key id>+<base64>`.
+/// The public key of a log, from its vkey line `<name>+<key id>+<base64>`, and the log's earlier ones, if it had any.
 #[derive(Clone)]
 pub struct VerifierKey {
     verifier: StandardVerifier,
     line: String,
+    /// Of the same log: what one of these signed counts, too.
+    earlier: Vec<StandardVerifier>,
 }
 
 impl VerifierKey {
@@ -179,13 +181,23 @@ impl VerifierKey {
         self.verifier.name()
     }
 
-    /// The text of a note that this key signed. Signatures of other keys are passed over.
+    /// The same key, and also any of these as far as they are of the same log: after a rotation, what is on the disk may
+    /// be signed by the key before.
+    #[must_use]
+    pub fn with_earlier(mut self, keys: &[Self]) -> Self {
+        let others = keys.iter().filter(|key| key.line != self.line && key.name() == self.name());
+        self.earlier = others.map(|key| key.verifier.clone()).collect();
+        self
+    }
+
+    /// The text of a note that this key, or an earlier one, signed. Signatures of other keys are passed over.
     ///
     /// # Errors
     /// [`CheckpointError`] when it is no note, or this key did not sign it.
     pub fn open_note(&self, note: &str) -> Result<String, CheckpointError> {
         let note = parse_note(note)?;
-        let known = VerifierList::new(vec![Box::new(self.verifier.clone())]);
+        let all = std::iter::once(&self.verifier).chain(&self.earlier);
+        let known = VerifierList::new(all.map(|key| Box::new(key.clone()) as Box<dyn Verifier>).collect());
         note.verify(&known).map_err(|error| match error {
             signed_note::NoteError::InvalidSignature { name, .. } => CheckpointError::Signature(name),
             _ => CheckpointError::OtherKey { expected: self.to_string(), found: signers(&note) },
@@ -211,7 +223,7 @@ impl FromStr for VerifierKey {
             })
         })?;
         check_name(verifier.name())?;
-        Ok(Self { verifier, line: line.to_owned() })
+        Ok(Self { verifier, line: line.to_owned(), earlier: Vec::new() })
     }
 }
 
@@ -239,6 +251,8 @@ impl Eq for VerifierKey {}
 pub struct LogSigner {
     key: SigningKey,
     verifier: VerifierKey,
+    /// The key that comes next, which signs checkpoints beside this one while both are in use.
+    next: Option<Box<Self>>,
 }
 
 impl LogSigner {
@@ -250,7 +264,17 @@ impl LogSigner {
         check_name(name)?;
         let key = SigningKey::from_bytes(secret);
         let verifier = signed_note::new_ed25519_verifier_key(name, &key.verifying_key()).parse()?;
-        Ok(Self { key, verifier })
+        Ok(Self { key, verifier, next: None })
+    }
+
+    /// The same signer, whose checkpoints `next` signs, too.
+    ///
+    /// # Panics
+    /// When `next` is of another log: the caller read both from one file.
+    #[must_use]
+    pub fn with_next(self, next: Self) -> Self {
+        assert_eq!(next.name(), self.name(), "the next key is of the same log");
+        Self { next: Some(Box::new(next)), ..self }
     }
 
     /// The log's origin.
@@ -271,7 +295,9 @@ impl LogSigner {
     #[must_use]
     pub fn sign(&self, checkpoint: &Checkpoint) -> String {
         assert_eq!(checkpoint.origin, self.name(), "a log signs its own checkpoints");
-        self.sign_text(&checkpoint.text())
+        // Verifiers take the last signature by a key they were given for the one that everything else of an export is
+        // signed with. That is this key, so it comes last.
+        self.sign_with(&checkpoint.text(), self.next.as_deref().into_iter().chain([self]))
     }
 
     /// The signed note over a text that is no checkpoint: its first line must not be the log's name.
@@ -280,8 +306,12 @@ impl LogSigner {
     /// When the text is none of a note: the caller made it.
     #[must_use]
     pub fn sign_text(&self, text: &str) -> String {
+        self.sign_with(text, std::iter::once(self))
+    }
+
+    fn sign_with<'a>(&self, text: &str, signers: impl Iterator<Item = &'a Self>) -> String {
         let mut note = Note::new(text.as_bytes(), &[]).expect("a note text ends with a line break");
-        note.add_sigs(&[self]).expect("an Ed25519 key signs any text");
+        signers.for_each(|signer| note.add_sigs(&[signer]).expect("an Ed25519 key signs any text"));
         String::from_utf8(note.to_bytes()).expect("a note is UTF-8")
     }
 }
@@ -331,6 +361,23 @@ mod tests {
             (theirs.origin(), theirs.size(), theirs.hash().0),
             ("plant.example/log", 20_852_163, checkpoint.root.0)
         );
+    }
+
+    #[test]
+    fn while_two_keys_are_in_use_both_sign_checkpoints_and_the_current_one_comes_last() {
+        let new = || LogSigner::new("plant.example/log", &[8; 32]).unwrap();
+        let both = signer("plant.example/log").with_next(new());
+        let note = both.sign(&Checkpoint::new("plant.example/log", 5, EMPTY_ROOT));
+        let (old, new) = (both.verifier_key().clone(), new().verifier_key().clone());
+        assert!(Checkpoint::open(&note, &old).is_ok() && Checkpoint::open(&note, &new).is_ok());
+        let keys: crate::core::export::keys::Keys = format!("{new}\n{old}\n").parse().unwrap();
+        assert_eq!(keys.open_checkpoint(note.as_bytes()).unwrap().key.line(), old.to_string());
+        // Any other text only the current one signs.
+        let text = both.sign_text("a manifest\n");
+        assert!(old.open_note(&text).is_ok() && new.open_note(&text).is_err());
+        assert!(new.clone().with_earlier(std::slice::from_ref(&old)).open_note(&text).is_ok());
+        let stranger = LogSigner::new("other.example/log", &[8; 32]).unwrap();
+        assert!(new.with_earlier(&[stranger.verifier_key().clone()]).open_note(&text).is_err());
     }
 
     #[test]

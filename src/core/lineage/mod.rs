@@ -8,6 +8,7 @@ pub mod period;
 pub mod private;
 pub mod ranges;
 pub mod receipt;
+pub mod rotation;
 #[cfg(test)]
 mod tests;
 pub mod tiles;

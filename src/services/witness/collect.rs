@@ -42,7 +42,8 @@ pub struct Asked {
 /// Gathers cosignatures while the service runs.
 pub struct Collector {
     reader: Arc<dyn LogReader>,
-    log: VerifierKey,
+    /// The log's keys: while it changes from one to the next, both sign.
+    log: Vec<VerifierKey>,
     witnesses: Vec<Witness>,
     keys: Vec<VerifierKey>,
     witnessed: Arc<Witnessed>,
@@ -91,7 +92,7 @@ impl Collector {
     #[must_use]
     pub fn new(
         reader: Arc<dyn LogReader>,
-        log: VerifierKey,
+        log: Vec<VerifierKey>,
         asked: Vec<Asked>,
         keys: Vec<VerifierKey>,
         witnessed: Arc<Witnessed>,
@@ -156,7 +157,7 @@ impl Collector {
         if newest.size == 0 {
             return;
         }
-        match Cosigned::open(&newest.note, std::slice::from_ref(&self.log), &self.keys) {
+        match Cosigned::open(&newest.note, &self.log, &self.keys) {
             Ok(cosigned) => {
                 self.round = Some(Round { cosigned, began: Instant::now(), is_changed: false, has_ended: false });
             }

@@ -12,6 +12,7 @@ use crate::{
             checkpoint::CHECKPOINT_BYTES_MAX,
             entry::{ENTRY_BYTES_MAX, Entry},
             period::{Ledger, Mark, Place},
+            rotation::{Rotation, RotationEvent, Said},
             tiles::{self, RightEdge, Tile, TileKind},
             tree::leaf_hash,
         },
@@ -64,6 +65,7 @@ fn check(
     let mut edge = RightEdge::default();
     let (bundles, mut tiles) = (size.div_ceil(256), 0);
     let (mut wrong_entry, mut ledger, mut wrong_period) = (None, Ledger::default(), None);
+    let mut retired: Vec<String> = Vec::new();
     for start in (0..bundles).step_by(CHUNK_BUNDLES) {
         let end = (start + CHUNK_BUNDLES as u64).min(bundles);
         let checked: Vec<Result<Bundle, Problem>> =
@@ -73,6 +75,7 @@ fn check(
             let bundle = bundle?;
             counts.add(&bundle.counts);
             wrong_entry = wrong_entry.or(bundle.wrong_entry);
+            retired.extend(bundle.retired);
             for (index, place, mark) in bundle.marks {
                 let fault = ledger.take(index, place, mark).err();
                 wrong_period = wrong_period.or(fault.map(|fault| Problem::Period { index, fault }));
@@ -87,6 +90,9 @@ fn check(
     tiles += check_tiles(files, &partial)?;
     if edge.root() != signed.facts.root {
         return Err(Problem::Root { size });
+    }
+    if retired.contains(&signed.key.line()) {
+        return Err(Problem::Retired { key: signed.key.key_id() });
     }
     // Only an entry that stands in the signed log can be called the plant's own mistake.
     if let Some(problem) = wrong_entry.or(wrong_period) {
@@ -126,9 +132,9 @@ struct Counts {
 
 impl Counts {
     /// Checks one entry and counts it.
-    fn check(&mut self, index: u64, bytes: &[u8]) -> Result<Option<(u64, Place, Mark)>, Problem> {
+    fn check(&mut self, index: u64, bytes: &[u8]) -> Result<Found, Problem> {
         let entry = entry::read(index, bytes)?;
-        let mark = Mark::of(&entry).map(|(place, mark)| (index, place, mark));
+        let found = Found::of(&entry, index, bytes);
         match entry {
             Entry::Decision(decision) => {
                 consistency::check(&decision).map_err(|contradiction| Problem::Decision { index, contradiction })?;
@@ -140,7 +146,7 @@ impl Counts {
             }
             _ => self.other += 1,
         }
-        Ok(mark)
+        Ok(found)
     }
 
     fn add(&mut self, more: &Self) {
@@ -151,12 +157,37 @@ impl Counts {
     }
 }
 
+/// What an entry says that others are held against.
+enum Found {
+    Nothing,
+    /// Of a camera's counter.
+    Mark(u64, Place, Mark),
+    /// That a key signs no more.
+    Retired(String),
+}
+
+impl Found {
+    fn of(entry: &Entry, index: u64, bytes: &[u8]) -> Self {
+        if let Some((place, mark)) = Mark::of(entry) {
+            return Self::Mark(index, place, mark);
+        }
+        // Entries of kinds that are known say nothing of keys that retired.
+        let said = matches!(entry, Entry::Unknown { .. }).then(|| Rotation::read(bytes)).flatten();
+        match said {
+            Some(Said { event: RotationEvent::Retired, vkey }) => Self::Retired(vkey),
+            _ => Self::Nothing,
+        }
+    }
+}
+
 /// 256 entries, read and checked.
 struct Bundle {
     leaves: Vec<Sha256Digest>,
     counts: Counts,
     /// What entries say of cameras' counters.
     marks: Vec<(u64, Place, Mark)>,
+    /// Keys that entries say sign no more.
+    retired: Vec<String>,
     /// The first entry that is not as it should be.
     wrong_entry: Option<Problem>,
 }
@@ -167,11 +198,13 @@ impl Bundle {
         let (bytes, width) = read_tile(files, tile, BUNDLE_BYTES_MAX)?;
         let entries = tiles::parse_bundle(&bytes, width).map_err(|error| Problem::Tile { path: tile.path(), error })?;
         let (leaves, marks) = (Vec::with_capacity(256), Vec::with_capacity(256));
-        let mut bundle = Self { leaves, counts: Counts::default(), marks, wrong_entry: None };
+        let mut bundle = Self { leaves, counts: Counts::default(), marks, retired: Vec::new(), wrong_entry: None };
         for (offset, bytes) in entries.iter().take(usize::from(tile.width)).enumerate() {
             bundle.leaves.push(leaf_hash(bytes));
             match bundle.counts.check(index * 256 + offset as u64, bytes) {
-                Ok(mark) => bundle.marks.extend(mark),
+                Ok(Found::Mark(index, place, mark)) => bundle.marks.push((index, place, mark)),
+                Ok(Found::Retired(vkey)) => bundle.retired.push(vkey),
+                Ok(Found::Nothing) => {}
                 Err(wrong) => bundle.wrong_entry = bundle.wrong_entry.or(Some(wrong)),
             }
         }

@@ -1,6 +1,6 @@
 //! Checks the passport of one part.
 
-use super::{Findings, Problem, Step, entry, gather, open_checkpoint};
+use super::{Findings, Problem, Step, entry, gather, handover::announced, open_checkpoint};
 use crate::core::{
     export::{consistency, keys::Keys},
     lineage::{
@@ -45,5 +45,8 @@ fn check(text: &str, keys: &Keys, steps: &mut Vec<Step>) -> Result<(), Problem> 
         time: entry.time().map(|time| time.to_string()),
         serial: serial.map(|opening| opening.value.clone()),
     });
+    if let Some((key, _)) = announced(&passport.entry, &signed.facts.origin) {
+        steps.push(Step::Announced { vkey: key.line() });
+    }
     Ok(())
 }

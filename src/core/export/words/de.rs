@@ -33,6 +33,12 @@ pub(super) fn step(step: &Step) -> String {
         Step::Quorum { name, missing } => {
             format!("Richtlinie: Das Quorum {name:?} ist erreicht{}", not_there(missing, "hat nicht mitsigniert"))
         }
+        Step::Handover { index, origin, key } => format!(
+            "Übergabe: Eintrag {index} von {origin} kündigt {key} an, unter einem gegebenen Schlüssel; auch ihm wird vertraut"
+        ),
+        Step::Announced { vkey } => {
+            format!("Nächster Schlüssel: Von hier an signiert auch dieser die Checkpoints des Protokolls: {vkey}")
+        }
         Step::NotWitnessed { entries } => format!(
             "Nicht bezeugt: {} nach diesem Checkpoint; sie wurden nicht geprüft",
             plural(*entries, "Eintrag", "Einträge")
@@ -159,6 +165,7 @@ fn name_of_kind(kind: &str) -> String {
         "recipe" => "ein Rezept".into(),
         "access" => "ein Zugriff".into(),
         "key" => "ein Schlüssel".into(),
+        "rotation" => "ein Wechsel des Protokollschlüssels".into(),
         "start" => "ein Start des Dienstes".into(),
         "period_close" => "der Abschluss eines Zeitraums".into(),
         "retention" => "eine Löschung oder Aufbewahrungssperre".into(),
@@ -264,6 +271,12 @@ pub(super) fn wrong(problem: &Problem) -> String {
             format!("Eintrag {index} ist nicht der, dessen Hash in {tile} steht: Eins von beiden wurde geändert")
         }
         Problem::EmptyLog => "das Protokoll hat noch keine Einträge".into(),
+        Problem::Handover => {
+            "die Übergabe ist echt, aber ihr Eintrag kündigt keinen Schlüssel dieses Protokolls an".into()
+        }
+        Problem::Retired { key } => {
+            format!("der Checkpoint ist mit {key} signiert, den ein Eintrag dieses Protokolls außer Dienst stellte")
+        }
     }
 }
 

@@ -24,6 +24,12 @@ pub(super) fn step(step: &Step) -> String {
         Step::Quorum { name, missing } => {
             format!("Policy: the quorum {name:?} is reached{}", not_there(missing, "did not cosign"))
         }
+        Step::Handover { index, origin, key } => {
+            format!("Handover: entry {index} of {origin} announces {key}, under a key you gave; it is trusted, too")
+        }
+        Step::Announced { vkey } => {
+            format!("Next key: from here on this log's checkpoints are signed by this one, too: {vkey}")
+        }
         Step::NotWitnessed { entries } => format!(
             "Not witnessed: {} after this checkpoint; they were not checked",
             plural(*entries, "entry", "entries")
@@ -143,6 +149,7 @@ fn name_of_kind(kind: &str) -> String {
         "recipe" => "a recipe".into(),
         "access" => "an access".into(),
         "key" => "a key".into(),
+        "rotation" => "a change of the log's key".into(),
         "start" => "a start of the service".into(),
         "period_close" => "the close of a period".into(),
         "retention" => "an erasure, deletion or legal hold".into(),
@@ -230,5 +237,7 @@ pub(super) fn wrong(problem: &Problem) -> String {
             format!("entry {index} is not the one whose hash {tile} holds: one of the two was changed")
         }
         Problem::EmptyLog => "the log has no entries yet".into(),
+        Problem::Handover => "the handover is genuine, but its entry announces no key of this log".into(),
+        Problem::Retired { key } => format!("the checkpoint is signed by {key}, which an entry of this log retired"),
     }
 }

@@ -1,0 +1,331 @@
+//! `lineproof keys`: which keys a data directory has, and how the log's signing key is changed for another.
+//! Format and crash story: `docs/spec/rotation.md`; for operators: `docs/keys.md`.
+
+use std::{
+    fs,
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::{Context as _, bail};
+use clap::{Args, Subcommand};
+use data_encoding::HEXLOWER;
+use serde::{Deserialize, Serialize};
+
+use super::{cli::DataArgs, client, verify::Directory, witness::plant::log_keys};
+use crate::{
+    adapters::keys::Keys,
+    core::{
+        export::{
+            CHECKPOINT,
+            keys::{Keys as AuditorKeys, VerifierKey},
+            verify::{LogFiles as _, take_handover},
+        },
+        lineage::{
+            checkpoint::{CHECKPOINT_BYTES_MAX, Checkpoint, VerifierKey as LogKey},
+            entry::ENTRY_BYTES_MAX,
+            rotation::{Rotation, RotationEvent, Said},
+            tiles::{self, Tile, TileKind},
+        },
+        witness::cosign::Cosigned,
+    },
+    edge::pb::{GetPassportRequest, get_passport_request::Of},
+};
+
+/// Bytes of a full bundle: 256 entries with their lengths.
+const BUNDLE_BYTES_MAX: u64 = 256 * (ENTRY_BYTES_MAX as u64 + 2);
+/// Below the data directory, until the next start has noted it in the log: what became of the log's keys.
+const PENDING_FILE: &str = "rotation";
+/// Below the log: how a key came into the place of the one before, one passport for each.
+const HANDOVER_DIR: &str = "handover";
+/// The newest checkpoint that satisfied the plant's policy.
+const WITNESSED: &str = "checkpoint.witnessed";
+/// The public keys for auditors.
+const VKEY_FILE: &str = "log.vkey";
+/// Stands above a key that signs no more.
+const RETIRED_NOTE: &str = "# retired: believe it only for evidence that you had before";
+
+#[derive(Debug, Subcommand)]
+pub enum KeysCommand {
+    /// Show the public keys of the log, and what their state is
+    List(DataArgs),
+    /// Make the log's next signing key; from the next start on it signs beside the current one
+    Rotate(DataArgs),
+    /// End the current signing key: the next one takes its place. First give the next one to your auditors and witnesses
+    Retire(RetireArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct RetireArgs {
+    /// Do not wait for witnesses that have not cosigned under the next key yet
+    #[arg(long)]
+    unwitnessed: bool,
+    #[command(flatten)]
+    data: DataArgs,
+}
+
+/// What the log is yet to be told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Pending {
+    event: RotationEvent,
+    vkey: String,
+}
+
+impl Pending {
+    /// Written before the deed, so it says what was meant; the keys say whether it was done.
+    fn is_done(&self, keys: &Keys) -> bool {
+        match self.event {
+            RotationEvent::Announced => keys.announced_key().as_ref() == Some(&self.vkey),
+            RotationEvent::Retired => keys.verifier_key() != self.vkey,
+        }
+    }
+}
+
+/// # Errors
+/// When the keys cannot be read, or it is not the time for what was asked.
+pub fn run(command: &KeysCommand) -> anyhow::Result<ExitCode> {
+    match command {
+        KeysCommand::List(args) => list(&args.data),
+        KeysCommand::Rotate(args) => rotate(&args.data),
+        KeysCommand::Retire(args) => retire(args),
+    }?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn list(data_dir: &Path) -> anyhow::Result<()> {
+    let keys = Keys::open(&keys_dir(data_dir))?;
+    let (current, next) = (keys.verifier_key(), keys.announced_key());
+    for key in log_keys(data_dir)? {
+        let line = key.line();
+        let state = if line == current {
+            "current: signs checkpoints, exports, receipts and backups"
+        } else if Some(&line) == next.as_ref() {
+            match announcement(data_dir, &line)? {
+                Some(_) => "next: signs checkpoints beside the current one",
+                None => "next: not in the log yet; it begins to sign when the service starts",
+            }
+        } else {
+            "retired"
+        };
+        println!("{line}");
+        println!("  {state}");
+        println!("  fingerprint {}", key.fingerprint());
+    }
+    Ok(())
+}
+
+fn rotate(data_dir: &Path) -> anyhow::Result<()> {
+    let folder = keys_dir(data_dir);
+    let mut keys = Keys::open(&folder)?;
+    if let Some(pending) = pending(data_dir)?.filter(|pending| pending.is_done(&keys)) {
+        bail!("the log does not say yet that {} changed; start the service once, then run this again", pending.vkey);
+    }
+    let made = keys.prepare()?;
+    let vkey = made.vkey();
+    set_pending(data_dir, RotationEvent::Announced, &vkey)?;
+    keys.announce(made, &folder)?;
+    list_key(data_dir, &vkey)?;
+    println!("made the log's next key, for your auditors and witnesses (also in {}):", vkey_path(data_dir).display());
+    println!("  {vkey}");
+    println!("back up {} again, apart from the data", folder.display());
+    println!("restart the service: from then on both keys sign every checkpoint, and the log says so");
+    println!("when everybody has the next key: `lineproof keys retire --data {}`", data_dir.display());
+    Ok(())
+}
+
+fn retire(args: &RetireArgs) -> anyhow::Result<()> {
+    let data_dir = &args.data.data;
+    let folder = keys_dir(data_dir);
+    let mut keys = Keys::open(&folder)?;
+    let old = keys.verifier_key();
+    let next = keys.announced_key().context("no next key is announced; `lineproof keys rotate` makes one")?;
+    // 1. The log says which key comes next, under a checkpoint of both.
+    let index = announcement(data_dir, &next)?.context(
+        "the log does not say yet which key comes next: restart the service, and wait for a checkpoint (a second)",
+    )?;
+    let key = |line: &str| VerifierKey::parse(line).map_err(anyhow::Error::msg);
+    let (old_key, next_key) = (key(&old)?, key(&next)?);
+    signed_by(data_dir, CHECKPOINT, &next_key)?.context("the log has no checkpoint")?;
+    if let (Some(why), false) = (not_witnessed(data_dir, &next_key)?, args.unwitnessed) {
+        bail!("{why}; wait for the witnesses, or say --unwitnessed");
+    }
+    // 2. The proof of it, for everybody who has the old key only. It must hold before the old key is gone.
+    let request = GetPassportRequest { of: Some(Of::EntryIndex(index)) };
+    let answer =
+        client::with_office(data_dir, async |office| office.audit().get_passport(request).await.map_err(client::said))?;
+    let handover = answer.into_inner().passports.into_iter().next().context("the service gave no passport")?.text;
+    for key in [old_key, next_key.clone()] {
+        let (_, found) = take_handover(&handover, &mut key.into()).map_err(|problem| {
+            anyhow::anyhow!("the handover does not verify ({}); nothing was changed", problem.code())
+        })?;
+        if found != next_key {
+            bail!("the handover is of another key; nothing was changed");
+        }
+    }
+    let path = data_dir.join("log").join(HANDOVER_DIR).join(format!("{}.tlog-proof", HEXLOWER.encode(&next_key.id())));
+    fs::create_dir_all(path.parent().expect("it lies in a folder"))?;
+    write_durably(&path, handover.as_bytes())?;
+    // 3. What is meant, then the deed.
+    set_pending(data_dir, RotationEvent::Retired, &old)?;
+    keys.retire(&folder)?;
+    note_retired(data_dir, &old)?;
+    println!("{old} is destroyed");
+    println!("now signs {next}");
+    println!("who has only the old key verifies with --handover {}", path.display());
+    println!("restart the service; a running one signs with both keys until then");
+    Ok(())
+}
+
+/// Notes in the log what became of its keys, by `append`, which says whether the log took it. A crash between the
+/// entry and the removal of the note leaves two such entries.
+///
+/// # Errors
+/// When the note cannot be read or removed, or `append` fails.
+pub fn record(
+    data_dir: &Path,
+    keys: &Keys,
+    mut append: impl FnMut(RotationEvent, &str) -> anyhow::Result<bool>,
+) -> anyhow::Result<()> {
+    if let Some(next) = keys.announced_key() {
+        list_key(data_dir, &next)?;
+    }
+    let Some(Pending { event, vkey }) = pending(data_dir)?.filter(|pending| pending.is_done(keys)) else {
+        return Ok(());
+    };
+    if event == RotationEvent::Retired {
+        note_retired(data_dir, &vkey)?;
+    }
+    if append(event, &vkey)? {
+        fs::remove_file(pending_path(data_dir))?;
+    }
+    Ok(())
+}
+
+/// The log's key in a file of keys: the one whose private half is here, if it is named, else the first. Others of the log
+/// count as earlier ones.
+///
+/// # Errors
+/// When the text is no file of keys, or names none of a log.
+pub fn log_key(file: &str, keys: &Keys) -> anyhow::Result<LogKey> {
+    let given = file.parse::<AuditorKeys>()?.logs();
+    let held = keys.verifier_key();
+    let key = given.iter().find(|key| key.line() == held).or(given.first()).context("it names no key of a log")?;
+    let others: Vec<LogKey> = given.iter().map(|key| key.line().parse()).collect::<Result<_, _>>()?;
+    Ok(key.line().parse::<LogKey>()?.with_earlier(&others))
+}
+
+/// The index of the entry that announces a key, as far as the published log has one.
+fn announcement(data_dir: &Path, vkey: &str) -> anyhow::Result<Option<u64>> {
+    let log = data_dir.join("log");
+    let directory = Directory(&log);
+    let Some(note) = directory.read(CHECKPOINT, CHECKPOINT_BYTES_MAX as u64)? else { return Ok(None) };
+    let size = Checkpoint::peek(&String::from_utf8_lossy(&note))?.size;
+    let announces = |entry: &[u8]| matches!(Rotation::read(entry), Some(Said { event: RotationEvent::Announced, vkey: said }) if said == vkey);
+    // The newest first: it was announced not long ago.
+    for number in (0..size.div_ceil(256)).rev() {
+        let tile = Tile::in_log(TileKind::Entries, number, size).expect("a bundle within the log");
+        let (bytes, width) = read_bundle(&directory, tile)?;
+        let entries = tiles::parse_bundle(&bytes, width).with_context(|| tile.path())?;
+        let mut within = entries.iter().enumerate().take(usize::from(tile.width));
+        if let Some((offset, _)) = within.find(|(_, entry)| announces(entry)) {
+            return Ok(Some(number * 256 + offset as u64));
+        }
+    }
+    Ok(None)
+}
+
+/// A bundle and its width; the full one stands for a partial one that is gone.
+fn read_bundle(directory: &Directory<'_>, tile: Tile) -> anyhow::Result<(Vec<u8>, u16)> {
+    for tile in [tile, tile.full()] {
+        if let Some(bytes) = directory.read(&tile.path(), BUNDLE_BYTES_MAX)? {
+            return Ok((bytes, tile.width));
+        }
+    }
+    bail!("{} is missing; `lineproof fsck` says more", tile.path())
+}
+
+/// Why witnesses' cosignatures would be lost with the old key, if they would.
+fn not_witnessed(data_dir: &Path, next: &VerifierKey) -> anyhow::Result<Option<String>> {
+    match signed_by(data_dir, WITNESSED, next) {
+        Ok(_) => Ok(None),
+        Err(error) => Ok(Some(format!("{error:#}"))),
+    }
+}
+
+/// The size of a checkpoint file that this key signed; `None` when there is no such file.
+fn signed_by(data_dir: &Path, name: &str, key: &VerifierKey) -> anyhow::Result<Option<u64>> {
+    let log = data_dir.join("log");
+    let Some(note) = Directory(&log).read(name, CHECKPOINT_BYTES_MAX as u64)? else { return Ok(None) };
+    let note = String::from_utf8(note).with_context(|| format!("log/{name} is no text"))?;
+    let opened = Cosigned::open(&note, std::slice::from_ref(key), &[]);
+    Ok(Some(opened.with_context(|| format!("log/{name} is not signed by the next key"))?.facts().size))
+}
+
+fn keys_dir(data_dir: &Path) -> PathBuf {
+    data_dir.join("keys")
+}
+
+fn vkey_path(data_dir: &Path) -> PathBuf {
+    data_dir.join(VKEY_FILE)
+}
+
+fn pending_path(data_dir: &Path) -> PathBuf {
+    data_dir.join(PENDING_FILE)
+}
+
+fn pending(data_dir: &Path) -> anyhow::Result<Option<Pending>> {
+    let path = pending_path(data_dir);
+    match fs::read(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        read => {
+            let bytes = read.with_context(|| path.display().to_string())?;
+            serde_json::from_slice(&bytes).map(Some).with_context(|| path.display().to_string())
+        }
+    }
+}
+
+fn set_pending(data_dir: &Path, event: RotationEvent, vkey: &str) -> anyhow::Result<()> {
+    let text = serde_json::to_vec(&Pending { event, vkey: vkey.to_owned() })?;
+    write_durably(&pending_path(data_dir), &text)
+}
+
+/// Adds a key to those that are handed out.
+fn list_key(data_dir: &Path, vkey: &str) -> anyhow::Result<()> {
+    let path = vkey_path(data_dir);
+    let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    if text.lines().any(|line| line == vkey) {
+        return Ok(());
+    }
+    write_durably(&path, format!("{}\n{vkey}\n", text.trim_end()).as_bytes())
+}
+
+fn note_retired(data_dir: &Path, vkey: &str) -> anyhow::Result<()> {
+    let path = vkey_path(data_dir);
+    let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    let noted = format!("{RETIRED_NOTE}\n{vkey}");
+    if text.contains(&noted) {
+        return Ok(());
+    }
+    write_durably(&path, text.replace(vkey, &noted).as_bytes())
+}
+
+fn write_durably(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    let folder = path.parent().expect("a file lies in a folder");
+    let write = || {
+        let mut file = tempfile_beside(path)?;
+        file.1.write_all(bytes)?;
+        file.1.sync_all()?;
+        fs::rename(&file.0, path)?;
+        fs::File::open(folder)?.sync_all()
+    };
+    write().with_context(|| path.display().to_string())
+}
+
+fn tempfile_beside(path: &Path) -> std::io::Result<(PathBuf, fs::File)> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let temporary = path.with_file_name(format!(".{name}.part"));
+    let file = fs::File::create(&temporary)?;
+    Ok((temporary, file))
+}
