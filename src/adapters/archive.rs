@@ -8,7 +8,10 @@
 //! therefore only leave a torn end, or holes where a write was under way, of records nobody was told about.
 
 mod format;
+mod reseal;
 mod shred;
+
+pub use self::reseal::ResealedPacks;
 
 use std::{
     collections::{BTreeSet, HashMap, hash_map::Entry},
@@ -109,6 +112,7 @@ impl PackArchive {
     pub fn open(root: impl Into<PathBuf>, sealer: Arc<dyn Sealer>) -> Result<Self, ArchiveError> {
         let root = root.into();
         fs::create_dir_all(&root).map_err(|error| io_error(&root, error))?;
+        reseal::finish(&root).map_err(|error| io_error(&root.join("resealing"), error))?;
         let archive = Self {
             root,
             sealer,

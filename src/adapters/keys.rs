@@ -4,6 +4,7 @@
 //! value; the log itself and its proofs stay readable. Whoever steals `log.skey` can sign another history, which the
 //! anchor, a witness, or an auditor with an older checkpoint then exposes.
 
+mod keyring;
 mod witness;
 mod xaes;
 
@@ -19,7 +20,7 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use zeroize::Zeroizing;
 
 pub use self::witness::WitnessKey;
-use self::xaes::XaesSealer;
+use self::{keyring::Keyring, xaes::XaesSealer};
 use crate::{
     core::lineage::checkpoint::{KeyError, LogSigner},
     ports::sealer::Sealer,
@@ -27,7 +28,8 @@ use crate::{
 
 /// The log's signing key, and behind it the one that comes next, if it was announced: one line each in the note format's `PRIVATE+KEY+<name>+<key id>+<base64>`.
 const LOG_FILE: &str = "log.skey";
-/// The master key, one line `LINEPROOF-MASTER-KEY-1+<check>+<base64>`.
+/// The master key, and below it older ones that still open what they sealed: a line `LINEPROOF-MASTER-KEY-1+<check>+<base64>`
+/// each.
 const MASTER_FILE: &str = "master.key";
 const LOG_PREFIX: &str = "PRIVATE+KEY+";
 const MASTER_PREFIX: &str = "LINEPROOF-MASTER-KEY-1+";
@@ -35,6 +37,8 @@ const MASTER_PREFIX: &str = "LINEPROOF-MASTER-KEY-1+";
 const ALGORITHM_ED25519: u8 = 1;
 /// Longest key file in bytes; both are about a hundred.
 const KEY_FILE_BYTES_MAX: u64 = 4096;
+/// Master keys at a time: each is tried when something does not open.
+const MASTERS_MAX: usize = 2;
 
 /// What subkeys are derived for. A context is never used for two purposes and never changes.
 mod context {
@@ -60,6 +64,8 @@ pub enum KeysError {
     Announced { vkey: String },
     #[error("no next key is announced; `lineproof keys rotate` makes one")]
     NotAnnounced,
+    #[error("the master key before is still there; `lineproof keys retire sealing` destroys it first")]
+    Masters,
     #[error(transparent)]
     Origin(#[from] KeyError),
 }
@@ -69,7 +75,8 @@ pub struct Keys {
     origin: String,
     log: Secret,
     next: Option<Secret>,
-    master: Secret,
+    /// The newest first.
+    masters: Vec<Secret>,
 }
 
 type Secret = Zeroizing<[u8; 32]>;
@@ -78,6 +85,17 @@ type Secret = Zeroizing<[u8; 32]>;
 pub struct NextKey {
     origin: String,
     secret: Secret,
+}
+
+/// A master key that was made and is not kept yet.
+pub struct NextMaster(Secret);
+
+impl NextMaster {
+    /// What it calls itself in public.
+    #[must_use]
+    pub fn check(&self) -> String {
+        master_check(&self.0)
+    }
 }
 
 impl NextKey {
@@ -96,7 +114,7 @@ impl Keys {
     /// # Errors
     /// [`KeysError`]; when it is [`KeysError::Exists`] or [`KeysError::Origin`], nothing was changed.
     pub fn create(folder: &Path, origin: &str) -> Result<Self, KeysError> {
-        let keys = Self { origin: origin.to_owned(), log: random(), next: None, master: random() };
+        let keys = Self { origin: origin.to_owned(), log: random(), next: None, masters: vec![random()] };
         // Refuses a bad name before anything is written.
         LogSigner::new(origin, &keys.log)?;
         keys.write(folder)?;
@@ -118,7 +136,7 @@ impl Keys {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
         fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).map_err(failed)?;
         write_secret(&folder.join(LOG_FILE), &self.log_lines())?;
-        write_secret(&folder.join(MASTER_FILE), &self.master_line())?;
+        write_secret(&folder.join(MASTER_FILE), &self.master_lines())?;
         for folder in [Some(folder), folder.parent()].into_iter().flatten() {
             let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
             fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
@@ -135,10 +153,10 @@ impl Keys {
         let (log_path, master_path) = (folder.join(LOG_FILE), folder.join(MASTER_FILE));
         let (origin, log, next) = parse_log_lines(&read_secret(&log_path)?)
             .ok_or(KeysError::Format { path: log_path, what: "log signing key `PRIVATE+KEY+…`" })?;
-        let master = parse_master_line(&read_secret(&master_path)?)
+        let masters = parse_master_lines(&read_secret(&master_path)?)
             .ok_or(KeysError::Format { path: master_path, what: "master key `LINEPROOF-MASTER-KEY-1+…`" })?;
         LogSigner::new(&origin, &log)?;
-        Ok(Self { origin, log, next, master })
+        Ok(Self { origin, log, next, masters })
     }
 
     /// Makes the key that will sign the log's checkpoints after the current one; it is nowhere on the disk yet.
@@ -200,16 +218,66 @@ impl Keys {
         self.log_signer().verifier_key().to_string()
     }
 
-    /// Seals private values.
+    /// What each master key calls itself in public, the newest first: the check value in its line.
+    #[must_use]
+    pub fn master_checks(&self) -> Vec<String> {
+        self.masters.iter().map(|master| master_check(master)).collect()
+    }
+
+    /// Makes a master key that seals from the next start on, and is nowhere on the disk yet.
+    #[must_use]
+    pub fn prepare_master() -> NextMaster {
+        NextMaster(random())
+    }
+
+    /// Keeps a master key that was prepared, before the others. Durable when this returns.
+    ///
+    /// # Errors
+    /// [`KeysError::Masters`], or what the disk says.
+    pub fn add_master(&mut self, next: NextMaster, folder: &Path) -> Result<(), KeysError> {
+        if self.masters.len() >= MASTERS_MAX {
+            return Err(KeysError::Masters);
+        }
+        self.masters.insert(0, next.0);
+        replace_secret(&folder.join(MASTER_FILE), &self.master_lines()).inspect_err(|_| drop(self.masters.remove(0)))
+    }
+
+    /// Destroys all master keys but the newest. What they sealed must be sealed anew before.
+    ///
+    /// # Errors
+    /// What the disk says; whole lines of the one file or of the other are there then.
+    pub fn retire_masters(&mut self, folder: &Path) -> Result<(), KeysError> {
+        self.masters.truncate(1);
+        replace_secret(&folder.join(MASTER_FILE), &self.master_lines())
+    }
+
+    /// Seals private values under the newest master key, and opens what any of them sealed.
     #[must_use]
     pub fn private_sealer(&self) -> Arc<dyn Sealer> {
+        Arc::new(self.keyring(context::PRIVATE))
+    }
+
+    /// Seals the keys of image packs, as [`Self::private_sealer`] does private values.
+    #[must_use]
+    pub fn image_sealer(&self) -> Arc<dyn Sealer> {
+        Arc::new(self.keyring(context::IMAGES))
+    }
+
+    /// Under the newest master key alone: seals private values.
+    #[must_use]
+    pub fn newest_private_sealer(&self) -> Arc<dyn Sealer> {
         Arc::new(XaesSealer::new(&self.derive(context::PRIVATE)))
     }
 
-    /// Seals the keys of image packs.
+    /// Under the newest master key alone: seals the keys of image packs.
     #[must_use]
-    pub fn image_sealer(&self) -> Arc<dyn Sealer> {
+    pub fn newest_image_sealer(&self) -> Arc<dyn Sealer> {
         Arc::new(XaesSealer::new(&self.derive(context::IMAGES)))
+    }
+
+    fn keyring(&self, context: &str) -> Keyring {
+        let key = |master: &Secret| XaesSealer::new(&Zeroizing::new(blake3::derive_key(context, &**master)));
+        Keyring::new(self.masters.iter().map(key))
     }
 
     /// Keys the index's hashes of serial numbers and lots, so that a stolen index cannot be searched by guessing.
@@ -225,7 +293,7 @@ impl Keys {
     }
 
     fn derive(&self, context: &str) -> Secret {
-        Zeroizing::new(blake3::derive_key(context, &*self.master))
+        Zeroizing::new(blake3::derive_key(context, &*self.masters[0]))
     }
 
     /// The current key, and the next one below it.
@@ -237,9 +305,16 @@ impl Keys {
         }
     }
 
-    fn master_line(&self) -> Zeroizing<String> {
-        let check = master_check(&self.master);
-        Zeroizing::new(format!("{MASTER_PREFIX}{check}+{}", *Zeroizing::new(BASE64_STANDARD.encode(*self.master))))
+    fn master_lines(&self) -> Zeroizing<String> {
+        let mut lines = Zeroizing::new(String::with_capacity(MASTERS_MAX * 128));
+        for master in &self.masters {
+            let check = master_check(master);
+            let line = if lines.is_empty() { "" } else { "\n" };
+            lines.push_str(line);
+            lines.push_str(&format!("{MASTER_PREFIX}{check}+"));
+            lines.push_str(&Zeroizing::new(BASE64_STANDARD.encode(**master)));
+        }
+        lines
     }
 }
 
@@ -295,6 +370,13 @@ fn parse_log_line(line: &str) -> Option<(String, Secret)> {
     let secret: Secret = Zeroizing::new(secret.try_into().ok()?);
     let signer = LogSigner::new(name, &secret).ok()?;
     (format!("{:08x}", key_id(&signer)) == id).then(|| (name.to_owned(), secret))
+}
+
+/// One to [`MASTERS_MAX`] keys, of which no two are the same.
+fn parse_master_lines(text: &str) -> Option<Vec<Secret>> {
+    let keys: Vec<Secret> = text.lines().map(parse_master_line).collect::<Option<_>>()?;
+    let is_twice = keys.iter().enumerate().any(|(at, key)| keys[..at].contains(key));
+    ((1..=MASTERS_MAX).contains(&keys.len()) && !is_twice).then_some(keys)
 }
 
 fn parse_master_line(line: &str) -> Option<Secret> {
@@ -412,6 +494,41 @@ mod tests {
     }
 
     #[test]
+    fn a_new_master_key_seals_and_the_older_ones_open_until_they_are_destroyed() {
+        let (_folder, path, mut keys) = created();
+        let (before, index) = (keys.private_sealer().seal(b"place", b"value"), keys.index_key());
+        let made = Keys::prepare_master();
+        let check = made.check();
+        keys.add_master(made, &path).unwrap();
+        let mut keys = Keys::open(&path).unwrap();
+        assert_eq!((keys.master_checks().len(), &keys.master_checks()[0]), (2, &check));
+        let after = keys.private_sealer().seal(b"place", b"value");
+        for sealed in [&before, &after] {
+            assert_eq!(keys.private_sealer().open(b"place", sealed).unwrap(), b"value");
+            assert!(keys.private_sealer().open(b"elsewhere", sealed).is_err());
+        }
+        assert!(keys.newest_private_sealer().open(b"place", &before).is_err());
+        assert_eq!(keys.newest_private_sealer().open(b"place", &after).unwrap(), b"value");
+        assert_ne!(keys.index_key(), index);
+        keys.retire_masters(&path).unwrap();
+        let keys = Keys::open(&path).unwrap();
+        assert_eq!(keys.master_checks(), [check]);
+        assert!(keys.private_sealer().open(b"place", &before).is_err());
+        assert_eq!(keys.private_sealer().open(b"place", &after).unwrap(), b"value");
+        let line = fs::read_to_string(path.join(MASTER_FILE)).unwrap();
+        for wrong in [format!("{line}{line}"), format!("{line}\n"), format!("{line}x\n")] {
+            fs::write(path.join(MASTER_FILE), &wrong).unwrap();
+            assert_eq!(Keys::open(&path).is_ok(), wrong.trim_end() == line.trim_end(), "{wrong}");
+        }
+        let mut keys = Keys::create(&path.join("more"), ORIGIN).unwrap();
+        for _ in 1..MASTERS_MAX {
+            keys.add_master(Keys::prepare_master(), &path.join("more")).unwrap();
+        }
+        assert!(matches!(keys.add_master(Keys::prepare_master(), &path.join("more")), Err(KeysError::Masters)));
+        assert_eq!(Keys::open(&path.join("more")).unwrap().master_checks().len(), MASTERS_MAX);
+    }
+
+    #[test]
     fn the_signing_key_is_one_that_other_note_tools_read() {
         let (_folder, path, keys) = created();
         let line = fs::read_to_string(path.join(LOG_FILE)).unwrap();
@@ -454,12 +571,12 @@ mod tests {
     fn the_vectors_of_the_sealing_page_hold() {
         let page = include_str!("../../docs/spec/sealing.md");
         let counting: Secret = Zeroizing::new(std::array::from_fn(|i| i as u8));
-        let keys = Keys { origin: ORIGIN.into(), log: counting.clone(), next: None, master: counting };
+        let keys = Keys { origin: ORIGIN.into(), log: counting.clone(), next: None, masters: vec![counting] };
         let hex = |key: &[u8]| data_encoding::HEXLOWER.encode(key);
         let lines = [
             keys.log_lines().to_string(),
             keys.verifier_key(),
-            keys.master_line().to_string(),
+            keys.master_lines().to_string(),
             format!("images   {}", hex(&*keys.derive(context::IMAGES))),
             format!("private  {}", hex(&*keys.derive(context::PRIVATE))),
             format!("index    {}", hex(&keys.index_key())),

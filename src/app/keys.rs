@@ -13,9 +13,12 @@ use clap::{Args, Subcommand};
 use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 
-use super::{cli::DataArgs, client, verify::Directory, witness::plant::log_keys};
+use super::{
+    backup, camera::progress::Progress, cli::DataArgs, client, config::Config, server::open_log, verify::Directory,
+    witness::plant::log_keys,
+};
 use crate::{
-    adapters::keys::Keys,
+    adapters::{archive::PackArchive, keys::Keys},
     core::{
         export::{
             CHECKPOINT,
@@ -25,7 +28,7 @@ use crate::{
         lineage::{
             checkpoint::{CHECKPOINT_BYTES_MAX, Checkpoint, VerifierKey as LogKey},
             entry::ENTRY_BYTES_MAX,
-            rotation::{Rotation, RotationEvent, Said},
+            rotation::{RotatedKey, Rotation, RotationEvent, Said},
             tiles::{self, Tile, TileKind},
         },
         witness::cosign::Cosigned,
@@ -50,14 +53,35 @@ const RETIRED_NOTE: &str = "# retired: believe it only for evidence that you had
 pub enum KeysCommand {
     /// Show the public keys of the log, and what their state is
     List(DataArgs),
-    /// Make the log's next signing key; from the next start on it signs beside the current one
-    Rotate(DataArgs),
-    /// End the current signing key: the next one takes its place. First give the next one to your auditors and witnesses
+    /// Make a next key: one that signs beside the current one from the next start on, or one that seals from then on
+    Rotate(RotateArgs),
+    /// Destroy the key before: give the next signing key to your auditors and witnesses first. `sealing` seals everything
+    /// anew, for which the service must be stopped
     Retire(RetireArgs),
+}
+
+/// What a key is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+enum Which {
+    /// The key that signs checkpoints, exports and receipts
+    #[default]
+    Log,
+    /// The master key, under which images and private values are sealed
+    Sealing,
+}
+
+#[derive(Debug, Args)]
+pub struct RotateArgs {
+    #[arg(value_enum, default_value_t)]
+    which: Which,
+    #[command(flatten)]
+    data: DataArgs,
 }
 
 #[derive(Debug, Args)]
 pub struct RetireArgs {
+    #[arg(value_enum, default_value_t)]
+    which: Which,
     /// Do not wait for witnesses that have not cosigned under the next key yet
     #[arg(long)]
     unwitnessed: bool,
@@ -70,15 +94,17 @@ pub struct RetireArgs {
 #[serde(deny_unknown_fields)]
 struct Pending {
     event: RotationEvent,
-    vkey: String,
+    key: RotatedKey,
 }
 
 impl Pending {
     /// Written before the deed, so it says what was meant; the keys say whether it was done.
     fn is_done(&self, keys: &Keys) -> bool {
-        match self.event {
-            RotationEvent::Announced => keys.announced_key().as_ref() == Some(&self.vkey),
-            RotationEvent::Retired => keys.verifier_key() != self.vkey,
+        match (self.event, &self.key) {
+            (RotationEvent::Announced, RotatedKey::Log(vkey)) => keys.announced_key().as_ref() == Some(vkey),
+            (RotationEvent::Retired, RotatedKey::Log(vkey)) => keys.verifier_key() != *vkey,
+            (RotationEvent::Announced, RotatedKey::Sealing(check)) => keys.master_checks().contains(check),
+            (RotationEvent::Retired, RotatedKey::Sealing(check)) => !keys.master_checks().contains(check),
         }
     }
 }
@@ -88,8 +114,10 @@ impl Pending {
 pub fn run(command: &KeysCommand) -> anyhow::Result<ExitCode> {
     match command {
         KeysCommand::List(args) => list(&args.data),
-        KeysCommand::Rotate(args) => rotate(&args.data),
-        KeysCommand::Retire(args) => retire(args),
+        KeysCommand::Rotate(RotateArgs { which: Which::Log, data }) => rotate(&data.data),
+        KeysCommand::Rotate(RotateArgs { which: Which::Sealing, data }) => rotate_sealing(&data.data),
+        KeysCommand::Retire(args) if args.which == Which::Log => retire(args),
+        KeysCommand::Retire(args) => retire_sealing(&args.data.data),
     }?;
     Ok(ExitCode::SUCCESS)
 }
@@ -113,18 +141,20 @@ fn list(data_dir: &Path) -> anyhow::Result<()> {
         println!("  {state}");
         println!("  fingerprint {}", key.fingerprint());
     }
+    for (number, check) in keys.master_checks().iter().enumerate() {
+        let state = if number == 0 { "seals images and private values" } else { "opens what it sealed before" };
+        println!("master key {check}\n  {state}");
+    }
     Ok(())
 }
 
 fn rotate(data_dir: &Path) -> anyhow::Result<()> {
     let folder = keys_dir(data_dir);
     let mut keys = Keys::open(&folder)?;
-    if let Some(pending) = pending(data_dir)?.filter(|pending| pending.is_done(&keys)) {
-        bail!("the log does not say yet that {} changed; start the service once, then run this again", pending.vkey);
-    }
+    refuse_pending(data_dir, &keys)?;
     let made = keys.prepare()?;
     let vkey = made.vkey();
-    set_pending(data_dir, RotationEvent::Announced, &vkey)?;
+    set_pending(data_dir, RotationEvent::Announced, RotatedKey::Log(vkey.clone()))?;
     keys.announce(made, &folder)?;
     list_key(data_dir, &vkey)?;
     println!("made the log's next key, for your auditors and witnesses (also in {}):", vkey_path(data_dir).display());
@@ -141,6 +171,7 @@ fn retire(args: &RetireArgs) -> anyhow::Result<()> {
     let mut keys = Keys::open(&folder)?;
     let old = keys.verifier_key();
     let next = keys.announced_key().context("no next key is announced; `lineproof keys rotate` makes one")?;
+    refuse_pending(data_dir, &keys)?;
     // 1. The log says which key comes next, under a checkpoint of both.
     let index = announcement(data_dir, &next)?.context(
         "the log does not say yet which key comes next: restart the service, and wait for a checkpoint (a second)",
@@ -168,13 +199,62 @@ fn retire(args: &RetireArgs) -> anyhow::Result<()> {
     fs::create_dir_all(path.parent().expect("it lies in a folder"))?;
     write_durably(&path, handover.as_bytes())?;
     // 3. What is meant, then the deed.
-    set_pending(data_dir, RotationEvent::Retired, &old)?;
+    set_pending(data_dir, RotationEvent::Retired, RotatedKey::Log(old.clone()))?;
     keys.retire(&folder)?;
     note_retired(data_dir, &old)?;
     println!("{old} is destroyed");
     println!("now signs {next}");
     println!("who has only the old key verifies with --handover {}", path.display());
     println!("restart the service; a running one signs with both keys until then");
+    Ok(())
+}
+
+fn rotate_sealing(data_dir: &Path) -> anyhow::Result<()> {
+    let folder = keys_dir(data_dir);
+    let mut keys = Keys::open(&folder)?;
+    refuse_pending(data_dir, &keys)?;
+    let made = Keys::prepare_master();
+    let check = made.check();
+    set_pending(data_dir, RotationEvent::Announced, RotatedKey::Sealing(check.clone()))?;
+    keys.add_master(made, &folder)?;
+    println!("made master key {check}; the one before still opens what it sealed");
+    println!("back up {} again, apart from the data", folder.display());
+    println!("restart the service: from then on the new key seals, and the search index is built anew");
+    println!("to be rid of the one before: `lineproof keys retire sealing --data {}`", data_dir.display());
+    Ok(())
+}
+
+/// Seals everything under the newest key and destroys the others. After a kill it is done again; what is done stays.
+fn retire_sealing(data_dir: &Path) -> anyhow::Result<()> {
+    let folder = keys_dir(data_dir);
+    let config = Config::load(data_dir)?;
+    let mut keys = Keys::open(&folder)?;
+    refuse_pending(data_dir, &keys)?;
+    let checks = keys.master_checks();
+    let [newest, older] = &checks[..] else {
+        bail!("there is one master key; `lineproof keys rotate sealing` makes a new one");
+    };
+    // No backup copies files under its hands.
+    let _no_backup = backup::lock(data_dir)?;
+    // The log first: who holds it holds the data directory.
+    let (log, _reader) = open_log(&config, data_dir, &keys)?;
+    let progress = Progress::new(None, "entries looked at");
+    let records = log.reseal(&keys.newest_private_sealer(), |done, _| progress.at(done))?;
+    let archive = PackArchive::open(data_dir.join("images"), keys.image_sealer())?;
+    let packs = archive.reseal(&*keys.newest_image_sealer())?;
+    let unopened = records.unopened + packs.unopened;
+    if unopened > 0 {
+        eprintln!(
+            "lineproof: {} private records and {} image packs open under no key that is here; they stay as they are",
+            records.unopened, packs.unopened
+        );
+    }
+    set_pending(data_dir, RotationEvent::Retired, RotatedKey::Sealing(older.clone()))?;
+    keys.retire_masters(&folder)?;
+    println!("sealed {} private records and the keys of {} image packs under {}", records.records, packs.packs, newest);
+    println!("destroyed master key {}", older);
+    println!("older copies of {} still open older backups: keep one as long as you keep those", folder.display());
+    drop(log);
     Ok(())
 }
 
@@ -186,18 +266,18 @@ fn retire(args: &RetireArgs) -> anyhow::Result<()> {
 pub fn record(
     data_dir: &Path,
     keys: &Keys,
-    mut append: impl FnMut(RotationEvent, &str) -> anyhow::Result<bool>,
+    mut append: impl FnMut(RotationEvent, RotatedKey) -> anyhow::Result<bool>,
 ) -> anyhow::Result<()> {
     if let Some(next) = keys.announced_key() {
         list_key(data_dir, &next)?;
     }
-    let Some(Pending { event, vkey }) = pending(data_dir)?.filter(|pending| pending.is_done(keys)) else {
+    let Some(Pending { event, key }) = pending(data_dir)?.filter(|pending| pending.is_done(keys)) else {
         return Ok(());
     };
-    if event == RotationEvent::Retired {
-        note_retired(data_dir, &vkey)?;
+    if let (RotationEvent::Retired, RotatedKey::Log(vkey)) = (event, &key) {
+        note_retired(data_dir, vkey)?;
     }
-    if append(event, &vkey)? {
+    if append(event, key)? {
         fs::remove_file(pending_path(data_dir))?;
     }
     Ok(())
@@ -286,8 +366,16 @@ fn pending(data_dir: &Path) -> anyhow::Result<Option<Pending>> {
     }
 }
 
-fn set_pending(data_dir: &Path, event: RotationEvent, vkey: &str) -> anyhow::Result<()> {
-    let text = serde_json::to_vec(&Pending { event, vkey: vkey.to_owned() })?;
+/// One change at a time: what was done must be in the log before the next is begun.
+fn refuse_pending(data_dir: &Path, keys: &Keys) -> anyhow::Result<()> {
+    if pending(data_dir)?.is_some_and(|pending| pending.is_done(keys)) {
+        bail!("the log does not say yet what was changed last; start the service once, then run this again");
+    }
+    Ok(())
+}
+
+fn set_pending(data_dir: &Path, event: RotationEvent, key: RotatedKey) -> anyhow::Result<()> {
+    let text = serde_json::to_vec(&Pending { event, key })?;
     write_durably(&pending_path(data_dir), &text)
 }
 

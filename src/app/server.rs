@@ -645,8 +645,8 @@ impl Starter<'_> {
     /// That the log's key changes or has changed.
     fn record_rotation(&self, data_dir: &Path, keys: &Keys) -> anyhow::Result<()> {
         let (time, clock) = self.clock.now();
-        keys::record(data_dir, keys, |event, vkey| {
-            let entry = Rotation::new(event, vkey.to_owned(), time, clock).encode();
+        keys::record(data_dir, keys, |event, key| {
+            let entry = Rotation::new(event, key, time, clock).encode();
             Ok(self.append_bytes(entry)?.is_some())
         })
     }

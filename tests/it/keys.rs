@@ -159,3 +159,57 @@ fn a_checkpoint_under_a_retired_key_is_refused() {
     let ended = plant.try_serve().err().expect("a log under another key is not served");
     assert!(ended.log.contains("signed with another key"), "{}", ended.log);
 }
+
+#[test]
+fn what_one_master_key_sealed_opens_under_the_next_and_the_one_before_is_destroyed() {
+    let plant = Plant::new();
+    // More than a bundle, so that private records lie in a file as well as in the write-ahead log.
+    let service = plant.serve();
+    block_on(async {
+        let mut client = service.inspection().await;
+        for number in 1..=300 {
+            client.inspect(part(number)).await.expect("a verdict");
+        }
+    });
+    assert_eq!(service.stop().code, Some(0));
+    let before = fs::read_to_string(plant.data().join("keys/master.key")).unwrap();
+    let refused = plant.run(&["keys", "retire", "sealing"]);
+    assert!(!refused.status.success() && text(&refused).contains("rotate sealing"), "{}", text(&refused));
+    good(&plant.run(&["keys", "rotate", "sealing"]));
+    assert!(!plant.run(&["keys", "rotate", "sealing"]).status.success(), "one change at a time");
+    assert!(!plant.run(&["keys", "retire", "sealing"]).status.success(), "the log does not say it yet");
+    one_part(&plant, 301);
+    let opens = |number: &str| {
+        let out = format!("{number}.tlog-proof");
+        good(&plant.run(&["passport", number, "--out", &out]));
+        let (code, said) = verify(&plant.folder().join(out), &plant.vkey(), &[]);
+        assert!(code == 0 && said.contains(number), "{said}");
+    };
+    opens("SN-00001");
+    opens("SN-00301");
+    good(&plant.run(&["fsck"]));
+
+    // Not while the service runs.
+    let service = plant.serve();
+    assert!(!plant.run(&["keys", "retire", "sealing"]).status.success());
+    assert_eq!(service.stop().code, Some(0));
+    let said = good(&plant.run(&["keys", "retire", "sealing"]));
+    assert!(!said.contains("under no key") && said.contains("destroyed master key"), "{said}");
+    let now = fs::read_to_string(plant.data().join("keys/master.key")).unwrap();
+    assert!(now.lines().count() == 1 && !before.contains(now.trim()), "the old key is gone");
+    // Everything opens under the new key alone: private values in files and in the write-ahead log, and every image.
+    good(&plant.run(&["fsck"]));
+    opens("SN-00001");
+    opens("SN-00301");
+    one_part(&plant, 302);
+    opens("SN-00302");
+    good(&plant.run(&["fsck"]));
+    let entries = all_entries(&plant.data());
+    let said: Vec<&String> = entries.iter().filter(|entry| entry.contains(r#""kind":"rotation""#)).collect();
+    assert!(said.len() == 2 && said[0].contains("announced") && said[1].contains("retired"), "{said:?}");
+    assert!(said.iter().all(|entry| entry.contains(r#""sealing":""#)), "{said:?}");
+    // With the key that was destroyed nothing opens any more.
+    fs::write(plant.data().join("keys/master.key"), before).unwrap();
+    let fsck = plant.run(&["fsck"]);
+    assert_eq!(fsck.status.code(), Some(1), "{}", text(&fsck));
+}

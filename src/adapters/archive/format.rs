@@ -43,6 +43,15 @@ pub(super) enum ReadError {
     Damaged(&'static str),
 }
 
+/// A pack's key, looked at under the newest key of the plant.
+pub(super) enum Resealed {
+    /// It is sealed under it already, or destroyed.
+    Stays,
+    Sealed(Vec<u8>),
+    /// It opens under no key of the plant.
+    Unopened,
+}
+
 /// The key that seals the images of one pack. ring seals 6 GB/s where the RustCrypto crate, which seals small values
 /// elsewhere, does one: images are where that counts.
 pub(super) struct PackKey(LessSafeKey);
@@ -59,6 +68,29 @@ impl PackKey {
 
     fn new(key: &[u8; 32]) -> Self {
         Self(LessSafeKey::new(UnboundKey::new(&AES_256_GCM, key).expect("AES-256 takes any 32 bytes")))
+    }
+
+    /// The sealed key of a pack under another key of the plant.
+    pub(super) fn reseal(
+        file: &File,
+        sealer: &dyn Sealer,
+        newest: &dyn Sealer,
+        (class, day, number): (&RetentionClass, &str, u32),
+    ) -> Result<Resealed, io::Error> {
+        let mut header = [0; PACK_HEADER_BYTES];
+        match file.read_exact_at(&mut header, 0) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(Resealed::Unopened),
+            read => read?,
+        }
+        let (wrapped, aad) = (&header[WRAPPED_KEY], header_aad(class, day, number));
+        // A destroyed pack stays destroyed.
+        if wrapped.iter().all(|byte| *byte == 0) || newest.open(&aad, wrapped).is_ok() {
+            return Ok(Resealed::Stays);
+        }
+        Ok(match sealer.open(&aad, wrapped).map(Zeroizing::new) {
+            Ok(key) => Resealed::Sealed(newest.seal(&aad, &key)),
+            Err(_) => Resealed::Unopened,
+        })
     }
 
     fn read(file: &File, sealer: &dyn Sealer, location: &ImageLocation) -> Result<Self, ReadError> {

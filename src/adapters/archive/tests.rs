@@ -16,6 +16,22 @@ use crate::ports::{
 /// Seals as the port says, under a key everybody knows.
 struct OpenSecret;
 
+/// Another key, which also opens what [`OpenSecret`] sealed if it is told to.
+struct NextSecret {
+    opens_older: bool,
+}
+
+impl Sealer for NextSecret {
+    fn seal(&self, aad: &[u8], plain: &[u8]) -> Vec<u8> {
+        OpenSecret.seal(&[aad, b"next"].concat(), plain)
+    }
+
+    fn open(&self, aad: &[u8], sealed: &[u8]) -> Result<Vec<u8>, SealError> {
+        let older = |error| if self.opens_older { OpenSecret.open(aad, sealed) } else { Err(error) };
+        OpenSecret.open(&[aad, b"next"].concat(), sealed).or_else(older)
+    }
+}
+
 impl Sealer for OpenSecret {
     fn seal(&self, aad: &[u8], plain: &[u8]) -> Vec<u8> {
         let mut nonce = [0; 24];
@@ -386,4 +402,57 @@ fn only_one_call_writes_the_folders_and_an_idle_sync_does_nothing() {
     put(&archive, &image(2, 100));
     let unsynced = lock(&archive.unsynced);
     assert_eq!((unsynced.packs.len(), unsynced.folders.len()), (1, 0));
+}
+
+#[test]
+fn pack_keys_move_to_the_next_master_key_also_when_that_is_cut_off_anywhere() {
+    let plant = Plant::new();
+    let images = [image(1, 500), image(2, 700)];
+    let places: Vec<ImageLocation> = {
+        let archive = plant.open();
+        let places = images.iter().map(|image| put(&archive, image)).collect();
+        archive.sync().unwrap();
+        places
+    };
+    let with = |opens_older| PackArchive::open(plant.images(), Arc::new(NextSecret { opens_older })).unwrap();
+    let reads = |archive: &PackArchive| {
+        places
+            .iter()
+            .zip(&images)
+            .all(|(place, (digest, bytes))| archive.get(place, *digest).as_ref().ok() == Some(bytes))
+    };
+    assert!(reads(&with(true)) && !reads(&with(false)));
+    let pack = plant.packs().remove(0);
+    let before = fs::read(&pack).unwrap();
+
+    let newest = NextSecret { opens_older: false };
+    let done = with(true).reseal(&newest).unwrap();
+    assert_eq!(done, ResealedPacks { packs: 1, unopened: 0 });
+    assert!(reads(&with(false)));
+    let after = fs::read(&pack).unwrap();
+    assert_eq!((before.len(), &before[88..]), (after.len(), &after[88..]), "images stay as they are");
+    assert_eq!(with(true).reseal(&newest).unwrap().packs, 0, "nothing is left to do");
+
+    // A crash after the journal is durable, with any part of the sealed key written.
+    let key = data_encoding::HEXLOWER.encode(&after[16..88]);
+    let [class, day, name] = {
+        let parts: Vec<String> =
+            pack.strip_prefix(plant.images()).unwrap().iter().map(|part| part.to_str().unwrap().to_owned()).collect();
+        <[String; 3]>::try_from(parts).unwrap()
+    };
+    let journal = plant.images().join("resealing");
+    for written in [0, 1, 35, 72] {
+        fs::write(&pack, [&after[..16 + written], &before[16 + written..88], &after[88..]].concat()).unwrap();
+        fs::write(&journal, format!("{{\"pack\":[\"{class}\",\"{day}\",\"{name}\"],\"key\":\"{key}\"}}\n")).unwrap();
+        assert!(reads(&with(false)), "{written} bytes were written");
+        assert!(!journal.exists());
+    }
+    // A pack that is destroyed stays destroyed, one that opens under no key stays as it is.
+    fs::write(&pack, [&after[..16], &[0; 72], &after[88..]].concat()).unwrap();
+    assert_eq!(with(true).reseal(&newest).unwrap(), ResealedPacks::default());
+    fs::write(&pack, [&after[..16], &[1; 72], &after[88..]].concat()).unwrap();
+    assert_eq!(with(true).reseal(&newest).unwrap(), ResealedPacks { packs: 0, unopened: 1 });
+    // A journal that leads elsewhere is refused.
+    fs::write(&journal, format!("{{\"pack\":[\"..\",\"{day}\",\"{name}\"],\"key\":\"{key}\"}}\n")).unwrap();
+    assert!(PackArchive::open(plant.images(), Arc::new(OpenSecret)).is_err());
 }

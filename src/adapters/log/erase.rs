@@ -18,12 +18,15 @@ use std::{
 use super::{
     Command, LogHandle, Shared, files,
     files::damaged,
-    lock_mutex, lock_write, private,
+    lock_mutex, lock_write, private, reseal,
     wal::{self, SEGMENT_ENTRIES, Segment},
 };
 use crate::{
     core::lineage::{private::PrivateField, tiles::TILE_WIDTH, tree::leaf_hash},
-    ports::lineage::{AppendError, Doomed, EraseError, Intention, PrivateEraser, ReadError},
+    ports::{
+        lineage::{AppendError, Doomed, EraseError, Intention, PrivateEraser, ReadError},
+        sealer::Sealer,
+    },
     types::EntryIndex,
 };
 
@@ -36,13 +39,20 @@ type Resealed = HashMap<u64, Arc<[u8]>>;
 
 /// What the writer is asked to do between two groups.
 pub(super) struct Job {
-    doomed: Arc<[Doomed]>,
+    work: Work,
     answer: SyncSender<Result<Resealed, EraseError>>,
 }
 
+pub(super) enum Work {
+    /// Destroy values.
+    Erase(Arc<[Doomed]>),
+    /// Seal every record under this key.
+    Reseal(Arc<dyn Sealer>),
+}
+
 impl Job {
-    pub fn doomed(&self) -> &[Doomed] {
-        &self.doomed
+    pub fn work(&self) -> &Work {
+        &self.work
     }
 
     pub fn give(self, outcome: Result<Resealed, EraseError>) {
@@ -63,7 +73,7 @@ impl PrivateEraser for LogHandle {
     fn destroy(&self, doomed: &[Doomed]) -> Result<(), EraseError> {
         let shared = &*self.shared;
         let _one_at_a_time = lock_mutex(&shared.erasing);
-        let resealed = self.erase_in_write_ahead_log(doomed)?;
+        let resealed = self.work(Work::Erase(doomed.into()))?;
         let stop = |error: ReadError| match files::is_full(&error) {
             true => error.into(),
             false => {
@@ -81,29 +91,36 @@ impl PrivateEraser for LogHandle {
 }
 
 impl LogHandle {
-    fn erase_in_write_ahead_log(&self, doomed: &[Doomed]) -> Result<Resealed, EraseError> {
+    /// Has the writer change the write-ahead log, and gives the records that it looked at as they are now.
+    pub(super) fn work(&self, work: Work) -> Result<Resealed, EraseError> {
         let closed = || EraseError::Log(self.shared.state().refusal().unwrap_or(AppendError::Closed));
         let queue = lock_mutex(&self.threads.queue).clone().ok_or_else(closed)?;
         let (answer, outcome) = sync_channel(1);
-        queue.send(Command::Erase(Job { doomed: doomed.into(), answer })).map_err(|_| closed())?;
+        queue.send(Command::Rewrite(Job { work, answer })).map_err(|_| closed())?;
         outcome.recv().map_err(|_| closed())?
     }
 }
 
-/// Rewrites the segments that hold doomed values, and the records in memory.
-pub(super) fn in_write_ahead_log(
-    shared: &Shared,
-    active: &mut Segment,
-    doomed: &[Doomed],
-) -> Result<Resealed, ReadError> {
+/// Rewrites the segments that hold what the work concerns, and the records in memory.
+pub(super) fn in_write_ahead_log(shared: &Shared, active: &mut Segment, work: &Work) -> Result<Resealed, ReadError> {
     let _filing = lock_mutex(&shared.filing);
     let dir = shared.config.wal_dir();
     let mut resealed = Resealed::new();
     for first in wal::segments(&dir)? {
-        if !touches(doomed, first, first + SEGMENT_ENTRIES) {
+        let is_concerned = match work {
+            Work::Erase(doomed) => touches(doomed, first, first + SEGMENT_ENTRIES),
+            Work::Reseal(_) => true,
+        };
+        if !is_concerned {
             continue;
         }
         let reseal = |record: &wal::Record| {
+            let doomed = match work {
+                Work::Erase(doomed) => doomed,
+                Work::Reseal(newest) => {
+                    return reseal::in_write_ahead_log(shared, &**newest, record, &mut resealed);
+                }
+            };
             let fields = fields_of(doomed, record.index);
             if fields.is_empty() {
                 return None;

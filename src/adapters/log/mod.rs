@@ -22,6 +22,7 @@ mod integrate;
 mod private;
 mod reader;
 mod recover;
+mod reseal;
 #[cfg(test)]
 mod tests;
 mod wal;
@@ -342,7 +343,7 @@ impl Shared {
 
 enum Command {
     Append(Box<writer::Prepared>, Answer),
-    Erase(erase::Job),
+    Rewrite(erase::Job),
     Shutdown,
 }
 
@@ -525,7 +526,7 @@ impl LogWriter for LogHandle {
                 Ok(()) => None,
                 Err(refused) => match refused.0 {
                     Command::Append(_, done) => Some(done),
-                    Command::Erase(_) | Command::Shutdown => unreachable!("an append was sent"),
+                    Command::Rewrite(_) | Command::Shutdown => unreachable!("an append was sent"),
                 },
             },
         };

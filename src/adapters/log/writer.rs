@@ -51,7 +51,7 @@ pub(super) fn spawn(
         while let Ok(command) = queue.try_recv() {
             match command {
                 Command::Append(_, done) => done.give(Err(refusal.clone())),
-                Command::Erase(job) => job.give(Err(refusal.clone().into())),
+                Command::Rewrite(job) => job.give(Err(refusal.clone().into())),
                 Command::Shutdown => {}
             }
         }
@@ -101,7 +101,7 @@ struct Writer<'a> {
 /// What follows a group.
 enum Then {
     Go,
-    Erase(erase::Job),
+    Rewrite(erase::Job),
     End,
 }
 
@@ -126,7 +126,7 @@ impl Writer<'_> {
                     None if group.is_empty() => return Finish::Leave,
                     None => break Then::Go,
                     Some(Command::Shutdown) => break Then::End,
-                    Some(Command::Erase(job)) => break Then::Erase(job),
+                    Some(Command::Rewrite(job)) => break Then::Rewrite(job),
                     Some(Command::Append(append, done)) => {
                         group_bytes += append.entry.len();
                         group.push((*append, done));
@@ -140,7 +140,7 @@ impl Writer<'_> {
             self.commit(group);
             match then {
                 Then::Go => {}
-                Then::Erase(job) => self.erase(job),
+                Then::Rewrite(job) => self.rewrite(job),
                 Then::End => return Finish::Publish,
             }
         }
@@ -237,10 +237,10 @@ impl Writer<'_> {
     }
 
     /// Between two groups, so that nobody else has the write-ahead log in hand.
-    fn erase(&mut self, job: erase::Job) {
+    fn rewrite(&mut self, job: erase::Job) {
         let outcome = match self.shared.state().refusal() {
             Some(refusal) => Err(refusal.into()),
-            None => erase::in_write_ahead_log(self.shared, &mut self.segment, job.doomed()).map_err(|error| {
+            None => erase::in_write_ahead_log(self.shared, &mut self.segment, job.work()).map_err(|error| {
                 // With a full disk nothing was replaced. After any other failure nobody knows.
                 if files::is_full(&error) { error.into() } else { self.stop(&error).into() }
             }),

@@ -267,7 +267,11 @@ fn no_store(to: &str) -> String {
     format!("there is no backup store in {to}; is it mounted?")
 }
 
-fn lock(data_dir: &Path) -> anyhow::Result<File> {
+/// Held while a backup is made, or while its files must not be.
+///
+/// # Errors
+/// When somebody else holds it.
+pub fn lock(data_dir: &Path) -> anyhow::Result<File> {
     let path = data_dir.join(LOCK_FILE);
     let file = File::options().create(true).truncate(false).write(true).open(&path);
     let file = file.with_context(|| path.display().to_string())?;

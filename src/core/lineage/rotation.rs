@@ -16,18 +16,32 @@ pub struct Rotation {
     clock: ClockState,
     pub event: RotationEvent,
     kind: &'static str,
+    /// Of a master key: its check value.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sealing: Option<String>,
     time: Instant,
     v: u32,
-    /// The key as a vkey line.
-    pub vkey: String,
+    /// Of a signing key: the key as a vkey line.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    vkey: Option<String>,
+}
+
+/// Which key an entry speaks of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RotatedKey {
+    /// The log's signing key, a vkey line.
+    Log(String),
+    /// A master key, which seals what is beside the log: its check value.
+    Sealing(String),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RotationEvent {
-    /// The key signs checkpoints beside the current one, and will take its place.
+    /// The key signs checkpoints beside the current one, and will take its place; a master key seals from here on.
     Announced,
-    /// The key signs no checkpoint behind this entry.
+    /// The key signs no checkpoint behind this entry; a master key is destroyed.
     Retired,
 }
 
@@ -40,8 +54,12 @@ pub struct Said {
 
 impl Rotation {
     #[must_use]
-    pub fn new(event: RotationEvent, vkey: String, time: Instant, clock: ClockState) -> Self {
-        Self { clock, event, kind: KIND, time, v: ENTRY_VERSION, vkey }
+    pub fn new(event: RotationEvent, key: RotatedKey, time: Instant, clock: ClockState) -> Self {
+        let (sealing, vkey) = match key {
+            RotatedKey::Log(vkey) => (None, Some(vkey)),
+            RotatedKey::Sealing(check) => (Some(check), None),
+        };
+        Self { clock, event, kind: KIND, sealing, time, v: ENTRY_VERSION, vkey }
     }
 
     /// The bytes the log keeps.
@@ -53,7 +71,7 @@ impl Rotation {
         serde_json::to_vec(self).expect("texts are JSON")
     }
 
-    /// What an entry says of a key; nothing for any other entry, and for one whose event or key is none.
+    /// What an entry says of a signing key; nothing for any other entry, and for one whose event or key is none.
     #[must_use]
     pub fn read(entry: &[u8]) -> Option<Said> {
         #[derive(Deserialize)]
@@ -76,11 +94,17 @@ mod tests {
     fn a_rotation_is_an_entry_with_sorted_keys_and_reads_back() {
         let time = Instant::from_unix_nanos(1_795_470_228_120_000_000).unwrap();
         let vkey = "plant.example/log+c74f20a3+ARpc2Q==".to_owned();
-        let entry = Rotation::new(RotationEvent::Announced, vkey.clone(), time, ClockState::Free).encode();
+        let entry =
+            Rotation::new(RotationEvent::Announced, RotatedKey::Log(vkey.clone()), time, ClockState::Free).encode();
         let expected = r#"{"clock":"free","event":"announced","kind":"rotation","time":"2026-11-23T21:43:48.120000000Z","v":2,"vkey":"plant.example/log+c74f20a3+ARpc2Q=="}"#;
         assert_eq!(String::from_utf8_lossy(&entry), expected);
         assert_eq!(Entry::parse(&entry).unwrap().kind(), KIND);
         assert_eq!(Rotation::read(&entry), Some(Said { event: RotationEvent::Announced, vkey }));
+        let sealing =
+            Rotation::new(RotationEvent::Retired, RotatedKey::Sealing("0ded8a1c".into()), time, ClockState::Free);
+        let expected = r#"{"clock":"free","event":"retired","kind":"rotation","sealing":"0ded8a1c","time":"2026-11-23T21:43:48.120000000Z","v":2}"#;
+        assert_eq!(String::from_utf8_lossy(&sealing.encode()), expected);
+        assert_eq!(Rotation::read(&sealing.encode()), None, "it says nothing of the log's key");
         for other in [
             r#"{"event":"retired","kind":"key","v":2,"vkey":"a"}"#,
             r#"{"event":"gone","kind":"rotation","v":2,"vkey":"a"}"#,
