@@ -9,6 +9,8 @@ mod entry;
 mod log;
 mod passport;
 mod receipt;
+mod tables;
+mod unpacked;
 
 pub use archive::verify_export;
 pub use challenge::verify_challenge;
