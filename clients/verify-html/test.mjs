@@ -12,6 +12,8 @@ import { fileURLToPath, pathToFileURL } from "node:url";
 
 import { chromium } from "playwright-core";
 
+import { picked } from "./src/challenge.js";
+
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));
 const PAGE = pathToFileURL(here("../../src/core/export/verify.html")).href;
 const vectors = (name) => here(`../../docs/spec/vectors/${name}`);
@@ -46,8 +48,11 @@ function expect(isRight, what) {
 }
 
 /** What the page says of some evidence: `accepted`, `refused 5` or `unusable`. */
-async function judge(evidence, key) {
+async function judge(evidence, key, nonce = "") {
   await page.setInputFiles("#file", evidence);
+  const name = typeof evidence === "string" ? evidence.split("/").at(-1) : evidence.name;
+  await page.waitForFunction((name) => document.getElementById("file-name").textContent.includes(name), name);
+  if (await page.locator("#nonce").isVisible()) await page.fill("#nonce", nonce);
   const text = readFileSync(key, "utf8");
   // Nothing to check with: the button stays off.
   if (text.trim() === "") return "unusable";
@@ -93,6 +98,38 @@ for (let tab = 0; tab < 6 && !reached; tab++) {
 await page.keyboard.press("Enter");
 await page.waitForFunction(() => document.getElementById("result").dataset.state === "genuine");
 expect(reached, "the button is reached with the keyboard");
+
+// ---- What a nonce picks, and whose nonce it is ----
+const nonceBytes = Uint8Array.from({ length: 16 }, (_, place) => place);
+const signedText = "example.com/plant\n1000\nAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\n";
+const choices = readFileSync(vectors("challenge.txt"), "utf8").split("\n").filter((line) => line && !line.startsWith("#"));
+for (const line of choices) {
+  const [count, size, ...indexes] = line.split(/ of |: *| /).filter(Boolean).map(Number);
+  // The page refuses a checkpoint of such a size, as every number from 2^53.
+  if (size > Number.MAX_SAFE_INTEGER) continue;
+  const found = picked(nonceBytes, count, signedText, size);
+  expect(JSON.stringify(found) === JSON.stringify(indexes), `${line}: the page picks ${found}`);
+}
+expect(choices.length > 0, "challenge.txt has choices");
+const answer = join(cases, "answer--signed-accepted");
+const answerText = readFileSync(`${answer}.bin`, "utf8");
+const nonce = /^nonce ([0-9a-f]+)$/m.exec(answerText)[1];
+for (const [lang, mine, none] of [["de", "die eingegebene", "Es wurde keine Nonce eingegeben"], ["en", "the one you entered", "No nonce was entered"]]) {
+  await page.click(`[data-lang="${lang}"]`);
+  const report = () => page.locator("#report").innerText();
+  expect((await judge(`${answer}.bin`, `${answer}.vkey`, nonce)) === "accepted", "an answer to the nonce that was given");
+  expect((await report()).includes(mine) && !(await report()).includes(none), `whose nonce it is, in ${lang}: ${await report()}`);
+  if (screenshots) await page.screenshot({ path: join(screenshots, `answer-${lang}.png`), fullPage: true });
+  await page.fill("#nonce", "");
+  expect(await page.locator("#report").isHidden(), "the result goes when the nonce changes");
+  expect((await judge(`${answer}.bin`, `${answer}.vkey`)) === "accepted", "an answer without a nonce to compare");
+  expect((await report()).includes(none) && !(await report()).includes(mine), `no nonce, in ${lang}: ${await report()}`);
+  expect((await judge(`${answer}.bin`, `${answer}.vkey`, "ab".repeat(16))) === "refused 2", "an answer to another nonce");
+  expect((await judge(`${answer}.bin`, `${answer}.vkey`, "ab")) === "unusable", "a nonce that is none");
+}
+await page.setInputFiles("#file", vectors("export.zip"));
+await page.waitForFunction(() => document.getElementById("file-name").textContent.includes("export.zip"));
+expect(await page.locator("#nonce").isHidden(), "an export has no nonce");
 
 // ---- The same as Python says ----
 const kept = readdirSync(cases).filter((name) => name.endsWith(".bin")).map((name) => join(cases, name.slice(0, -4)));

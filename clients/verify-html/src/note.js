@@ -54,7 +54,7 @@ export async function checkSignature({ key }, signature, message, en, de) {
   need(isGood, `the signature of ${en} does not verify: changed after signing, or another key`, `die Signatur ${de} stimmt nicht: nach dem Signieren geändert, oder anderer Schlüssel`);
 }
 
-/** Origin, size and root of a checkpoint, and the name of the given log key that signed it. */
+/** Origin, size, root and signed text of a checkpoint, and the name of the given log key that signed it. */
 export async function openCheckpoint(bytes, keys) {
   // eslint-disable-next-line no-control-regex
   const isText = bytes.length <= 131072 && !bytes.some((byte) => byte < 32 && byte !== 10);
@@ -92,5 +92,5 @@ export async function openCheckpoint(bytes, keys) {
     `none of the given keys has signed the checkpoint of the log ${rows[0]}: another plant, the wrong key, or a forgery`,
     `keiner der angegebenen Schlüssel hat den Checkpoint des Protokolls ${rows[0]} signiert: anderes Werk, falscher Schlüssel oder Fälschung`,
   );
-  return { origin: rows[0], size: whole(rows[1]), root: unbase64(rows[2], 32), signer };
+  return { origin: rows[0], size: whole(rows[1]), root: unbase64(rows[2], 32), signer, text };
 }

@@ -2,14 +2,17 @@
 
 import { Refused } from "./forms.js";
 import { Unusable, readKeys } from "./note.js";
+import { checkChallenge } from "./challenge.js";
 import { checkExport } from "./export.js";
 import { checkPassport } from "./passport.js";
 import { TEXTS } from "./texts.js";
 
-const PASSPORT = new TextEncoder().encode("c2sp.org/tlog-proof");
+/** What evidence begins with; everything else is taken for an export. */
+const BEGINNINGS = Object.entries({ passport: "c2sp.org/tlog-proof", challenge: "lineproof challenge" });
 const at = (id) => document.getElementById(id);
 let lang = (navigator.languages?.[0] ?? navigator.language ?? "en").toLowerCase().startsWith("de") ? "de" : "en";
 let evidence;
+let isAnswer = false;
 let shown;
 let run = 0;
 
@@ -26,14 +29,19 @@ function element(name, content, className) {
   return made;
 }
 
+function kindOf(bytes) {
+  const begins = ([, text]) => [...text].every((char, place) => bytes[place] === char.charCodeAt(0));
+  return BEGINNINGS.find(begins)?.[0] ?? "export";
+}
+
 /** Checks, and returns what was found: steps in words, then a result, a refusal or why nothing could be checked. */
-async function judge(bytes, keyText, onStep) {
+async function judge(bytes, keyText, nonce, onStep) {
   const found = { steps: [] };
   try {
     const keys = await readKeys(keyText);
-    const isPassport = PASSPORT.every((byte, place) => bytes[place] === byte);
-    const checks = isPassport ? checkPassport(bytes, keys) : checkExport(bytes, keys);
-    found.kind = isPassport ? "passport" : "export";
+    found.kind = kindOf(bytes);
+    const check = { passport: checkPassport, challenge: checkChallenge, export: checkExport }[found.kind];
+    const checks = check(bytes, keys, nonce);
     for (;;) {
       const step = await checks.next();
       if (step.done) return { ...found, proven: step.value };
@@ -60,6 +68,14 @@ function summary(proven) {
     rows.push([text("decisions"), counts.decisions], ["OK", counts.ok], ["NOT_OK", counts.not_ok], ["NOT_DECIDABLE", counts.not_decidable]);
     rows.push([text("gaps"), counts.gap_frames], [text("asked"), Object.keys(selection).length ? JSON.stringify(selection) : text("everything")]);
     rows.push([text("madeBy"), proven.software]);
+  } else if (proven.kind === "challenge") {
+    const { nonce, isCompared, count, entries } = proven;
+    const decisions = entries.filter(({ kind }) => kind === "decision");
+    const verdicts = (name) => decisions.filter(({ verdict }) => verdict === name).length;
+    rows.push([text("nonce"), `${nonce} (${text(isCompared ? "nonceCompared" : "nonceNotCompared")})`]);
+    rows.push([text("askedFor"), count], [text("given"), entries.length], [text("decisions"), decisions.length]);
+    for (const name of ["OK", "NOT_OK", "NOT_DECIDABLE"]) rows.push([name, verdicts(name)]);
+    rows.push([text("otherEntries"), entries.length - decisions.length]);
   } else {
     const { entry, values } = proven;
     rows.push([text("place"), proven.index], [text("kind"), entry.kind]);
@@ -75,6 +91,7 @@ function draw() {
   for (const made of document.querySelectorAll("[data-text]")) made.textContent = text(made.dataset.text);
   for (const button of document.querySelectorAll("[data-lang]")) button.setAttribute("aria-pressed", String(button.dataset.lang === lang));
   at("file-name").textContent = evidence ? text("chosen", evidence.name, evidence.size) : text("nothingChosen");
+  at("nonce-part").hidden = !isAnswer;
   at("check").disabled = !evidence || !at("key").value.trim();
   drawResult();
 }
@@ -86,6 +103,7 @@ function drawResult() {
   facts.replaceChildren();
   at("report").hidden = !shown;
   at("limits").hidden = !shown?.proven;
+  at("limits").textContent = text(shown?.kind === "challenge" ? "challengeLimits" : "limits");
   if (!shown) {
     at("live").textContent = "";
     return;
@@ -104,8 +122,12 @@ function drawResult() {
     result.append(element("p", text("refusedMeans")));
   }
   if (shown.unusable) result.append(element("p", say(shown.unusable)));
-  if (shown.proven) result.append(element("p", text(shown.proven.kind === "export" ? "exportMeans" : "passportMeans")));
-  const names = shown.kind === "passport" ? TEXTS.passportSteps : TEXTS.exportSteps;
+  if (shown.proven) {
+    result.append(element("p", text(`${shown.kind}Means`)));
+    // Without the nonce the most important thing was not checked: that the plant did not choose.
+    if (shown.proven.isCompared === false) result.append(element("p", text("nonceMissing"), "warning"));
+  }
+  const names = TEXTS[`${shown.kind}Steps`];
   if (shown.unusable) return;
   names.forEach((name, place) => {
     const [isDone, isRefused] = [place < shown.steps.length, shown.refused && place === shown.steps.length];
@@ -134,7 +156,7 @@ async function check() {
   };
   let found;
   try {
-    found = await judge(new Uint8Array(await file.arrayBuffer()), at("key").value, show);
+    found = await judge(new Uint8Array(await file.arrayBuffer()), at("key").value, at("nonce").value.trim(), show);
   } catch (error) {
     found = { steps: [], unusable: { en: `The file cannot be read: ${error}`, de: `Die Datei ist nicht lesbar: ${error}` } };
   }
@@ -142,16 +164,19 @@ async function check() {
   if (mine === run) at("result").dataset.milliseconds = String(Math.round(performance.now() - began));
 }
 
-/** A result belongs to one file and one key: when either changes it goes. */
+/** A result belongs to one file, one key and one nonce: when one of them changes it goes. */
 function forget() {
   shown = undefined;
   run++;
   draw();
 }
 
-function take(file) {
+async function take(file) {
   if (!file) return;
+  // The check reads the whole file and says why when it cannot; this only decides whether a nonce is asked for.
+  const start = await file.slice(0, 64).arrayBuffer().catch(() => new ArrayBuffer(0));
   evidence = file;
+  isAnswer = kindOf(new Uint8Array(start)) === "challenge";
   forget();
 }
 
@@ -170,6 +195,7 @@ at("key-file").addEventListener("change", async (event) => {
 // So that the same file, chosen again after an edit, is read again.
 at("key-file").addEventListener("click", (event) => (event.target.value = ""));
 at("key").addEventListener("input", forget);
+at("nonce").addEventListener("input", forget);
 at("form").addEventListener("submit", (event) => {
   event.preventDefault();
   check();

@@ -4,7 +4,7 @@ const pair = (en, de) => [en, de];
 
 export const TEXTS = {
   title: pair("Lineproof: check evidence", "Lineproof: Beweise prüfen"),
-  heading: pair("Check an export or a passport", "Export oder Passport prüfen"),
+  heading: pair("Check an export, a passport or an answer", "Export, Passport oder Antwort prüfen"),
   lead: pair(
     "This page checks on your own computer whether inspection records are genuine. It needs no internet connection, sends nothing anywhere, and uses no part of the software that made the records.",
     "Diese Seite prüft auf Ihrem eigenen Rechner, ob Prüfaufzeichnungen echt sind. Sie braucht keine Internetverbindung, sendet nichts und benutzt keinen Teil der Software, die die Aufzeichnungen gemacht hat.",
@@ -17,10 +17,19 @@ export const TEXTS = {
   keyLabel: pair("Key line", "Schlüsselzeile"),
   keyFile: pair("Or choose a key file", "Oder eine Schlüsseldatei wählen"),
   fileTitle: pair("2. The evidence", "2. Der Beweis"),
-  fileHelp: pair("An export (.zip) or a passport (.tlog-proof). Choose it, or drop it anywhere on this page.", "Ein Export (.zip) oder ein Passport (.tlog-proof). Wählen Sie ihn aus, oder ziehen Sie ihn irgendwo auf diese Seite."),
+  fileHelp: pair(
+    "An export (.zip), a passport (.tlog-proof) or the answer to a challenge. Choose it, or drop it anywhere on this page.",
+    "Ein Export (.zip), ein Passport (.tlog-proof) oder die Antwort auf eine Stichprobe (challenge). Wählen Sie die Datei aus, oder ziehen Sie sie irgendwo auf diese Seite.",
+  ),
   fileLabel: pair("Choose a file", "Datei wählen"),
   nothingChosen: pair("No file chosen yet.", "Noch keine Datei gewählt."),
   chosen: (name, size) => pair(`Chosen: ${name} (${size.toLocaleString("en")} bytes)`, `Gewählt: ${name} (${size.toLocaleString("de")} Byte)`),
+  nonceTitle: pair("Your nonce", "Ihre Nonce"),
+  nonceHelp: pair(
+    "This file answers a challenge. Enter the number you made up and gave to the plant, as you kept it. Without it this page cannot tell whether the plant chose the entries itself.",
+    "Diese Datei antwortet auf eine Stichprobe. Geben Sie die Zahl ein, die Sie erdacht und dem Werk genannt haben, so wie Sie sie aufbewahrt haben. Ohne sie kann diese Seite nicht sagen, ob das Werk die Einträge selbst ausgewählt hat.",
+  ),
+  nonceLabel: pair("Nonce (32 to 128 hex digits)", "Nonce (32 bis 128 Hex-Ziffern)"),
   check: pair("Check", "Prüfen"),
   print: pair("Print this result", "Ergebnis drucken"),
   resultTitle: pair("3. Result", "3. Ergebnis"),
@@ -38,6 +47,14 @@ export const TEXTS = {
     "Diese Entscheidungen, Messwerte, Schwellen, Modelle und Zeiten stehen unverändert im Protokoll des Werks. Tabellen, Bericht und den Inhalt der Rezepte hat diese Seite nicht damit verglichen: Ihre Bytes sind die signierten, aber verlassen Sie sich auf entries.jsonl, oder lassen Sie „lineproof verify“ vergleichen.",
   ),
   passportMeans: pair("This entry stands in the plant's log, unchanged, and the opened values belong to it.", "Dieser Eintrag steht unverändert im Protokoll des Werks, und die offengelegten Werte gehören zu ihm."),
+  challengeMeans: pair(
+    "These entries stand in the plant's log, unchanged, and the nonce picks exactly these. Compare the checkpoint with the one you held before you gave the nonce, or let “lineproof verify --against” compare.",
+    "Diese Einträge stehen unverändert im Protokoll des Werks, und die Nonce wählt genau diese aus. Vergleichen Sie den Checkpoint mit dem, den Sie hatten, bevor Sie die Nonce nannten, oder lassen Sie „lineproof verify --against“ vergleichen.",
+  ),
+  nonceMissing: pair(
+    "No nonce was entered: whoever made up the one in this file picked the entries. Compare it with yours.",
+    "Es wurde keine Nonce eingegeben: Wer die Nonce in dieser Datei erdacht hat, hat die Einträge ausgewählt. Vergleichen Sie sie mit Ihrer.",
+  ),
   good: pair("Right:", "Richtig:"),
   bad: pair("WRONG:", "FALSCH:"),
   open: pair("Not reached:", "Nicht erreicht:"),
@@ -56,13 +73,23 @@ export const TEXTS = {
   serial: pair("Serial number", "Seriennummer"),
   lot: pair("Lot", "Los"),
   client: pair("Asked by", "Angefragt von"),
+  nonce: pair("Nonce", "Nonce"),
+  nonceCompared: pair("the one you entered", "die eingegebene"),
+  nonceNotCompared: pair("not compared: none was entered", "nicht verglichen: keine eingegeben"),
+  askedFor: pair("Entries asked for", "Angefragte Einträge"),
+  given: pair("Entries given", "Erhaltene Einträge"),
+  otherEntries: pair("Entries of other kinds", "Einträge anderer Art"),
+  challengeLimits: pair(
+    "What a genuine result does not prove: that the entries which were not picked are like these, that the clock was right, that the camera saw the part, or that the model judged well. No model was run again.",
+    "Was ein echtes Ergebnis nicht beweist: dass die nicht gewählten Einträge wie diese sind, dass die Uhr richtig ging, dass die Kamera das Teil sah oder dass das Modell gut urteilte. Kein Modell wurde noch einmal ausgeführt.",
+  ),
   limits: pair(
     "What a genuine result does not prove: that the selection is complete, that the clock was right, that the camera saw the part with this serial number, or that the model judged well.",
     "Was ein echtes Ergebnis nicht beweist: dass die Auswahl vollständig ist, dass die Uhr richtig ging, dass die Kamera das Teil mit dieser Seriennummer sah oder dass das Modell gut urteilte.",
   ),
   source: pair(
-    "Built from clients/verify-html of Lineproof, which follows docs/spec alone. Steps are those of export.md and passport.md there.",
-    "Gebaut aus clients/verify-html von Lineproof, das allein docs/spec folgt. Die Schritte sind die aus export.md und passport.md dort.",
+    "Built from clients/verify-html of Lineproof, which follows docs/spec alone. Steps are those of export.md, passport.md and challenge.md there.",
+    "Gebaut aus clients/verify-html von Lineproof, das allein docs/spec folgt. Die Schritte sind die aus export.md, passport.md und challenge.md dort.",
   ),
   exportSteps: [
     pair("The ZIP file holds what an export holds, and nothing else", "Die ZIP-Datei enthält, was ein Export enthält, und sonst nichts"),
@@ -80,5 +107,10 @@ export const TEXTS = {
     pair("The entry stands in the signed log", "Der Eintrag steht im signierten Protokoll"),
     pair("The entry is well-formed, its verdict follows from its scores", "Der Eintrag ist wohlgeformt, sein Urteil folgt aus seinen Messwerten"),
     pair("The opened values belong to the entry", "Die offengelegten Werte gehören zum Eintrag"),
+  ],
+  challengeSteps: [
+    pair("The checkpoint is signed with the given key", "Der Checkpoint ist mit dem angegebenen Schlüssel signiert"),
+    pair("The nonce picks exactly these entries, and they stand in the signed log", "Die Nonce wählt genau diese Einträge aus, und sie stehen im signierten Protokoll"),
+    pair("Every entry is well-formed, every verdict follows from its scores", "Jeder Eintrag ist wohlgeformt, jedes Urteil folgt aus seinen Messwerten"),
   ],
 };

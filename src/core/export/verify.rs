@@ -10,6 +10,8 @@ mod handover;
 mod log;
 mod passport;
 mod receipt;
+mod tables;
+mod unpacked;
 
 pub use archive::verify_export;
 pub use challenge::verify_challenge;

@@ -1,14 +1,15 @@
 //! Checks an export.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    io::{self, BufRead, BufReader, Read},
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use rayon::prelude::*;
 
-use super::{Findings, Problem, Step, complete, entry, gather, open_checkpoint};
+use super::{
+    Findings, Problem, Step, complete, entry, gather, open_checkpoint,
+    tables::{Digests, Rows, Tables, same_text},
+    unpacked::{Lines, Unpacked, small},
+};
 use crate::{
     core::{
         export::{
@@ -24,9 +25,9 @@ use crate::{
             renders_as,
             report::{self, Context},
             summary::Summary,
-            table::{self, Dialect, Row},
+            table::Row,
             writer::OpeningLine,
-            zip::{Archive, ZipError},
+            zip::Archive,
         },
         lineage::{
             checkpoint::CHECKPOINT_BYTES_MAX,
@@ -39,10 +40,6 @@ use crate::{
     types::{Blake3Digest, Sha256Digest},
 };
 
-/// Bytes of all unpacked files together. Every table of 500,000 decisions fits.
-const UNPACKED_BYTES_MAX: u64 = 6 << 30;
-/// Up to this much unpacked text is kept between hashing and reading; above it, files are unpacked twice.
-const KEPT_BYTES_MAX: u64 = 256 << 20;
 /// Entries that are parsed and rendered at a time, on all cores.
 const CHUNK_ENTRIES: usize = 4096;
 /// Entries that one core takes at a time.
@@ -176,142 +173,9 @@ fn digest_of_name(name: &str, folder: &str, ending: &str) -> Option<Blake3Digest
     format!("{}{hex}", Blake3Digest::PREFIX).parse().ok()
 }
 
-/// Reads a small file whole.
-fn small(archive: &Archive<'_>, name: &'static str, bytes_max: u64) -> Result<Vec<u8>, Problem> {
-    let size = archive.size(name).ok_or_else(|| Problem::MissingFile { name: name.into() })?;
-    if size > bytes_max {
-        return Err(Problem::TooLarge { what: name, max: bytes_max });
-    }
-    let mut out = Vec::new();
-    let mut reader = archive.reader(name).expect("the file is there: its size is known");
-    reader.read_to_end(&mut out).map_err(|error| unreadable(name, &error))?;
-    reader.finish().map_err(|error| unreadable(name, &error))?;
-    Ok(out)
-}
-
-fn unreadable(name: &str, error: &io::Error) -> Problem {
-    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<ZipError>());
-    match inner {
-        Some(ZipError::Member { reason, .. }) => Problem::Unreadable { place: name.into(), reason: reason.clone() },
-        _ => Problem::Unreadable { place: name.into(), reason: error.to_string() },
-    }
-}
-
 /// Names the file that differs when the container does; the container alone would only say that one does.
 fn first_change(archive: &Archive<'_>, statement: &Statement) -> Option<Problem> {
     Unpacked::check(archive, statement).err()
-}
-
-/// The archive's files once their digests are known to be the manifest's.
-struct Unpacked<'a> {
-    archive: &'a Archive<'a>,
-    kept: BTreeMap<String, Vec<u8>>,
-    bytes: u64,
-}
-
-impl<'a> Unpacked<'a> {
-    /// Unpacks every file once, on all cores, and compares with the manifest's list.
-    fn check(archive: &'a Archive<'a>, statement: &Statement) -> Result<Self, Problem> {
-        let names: Vec<&str> = archive.names().filter(|name| *name != MANIFEST).collect();
-        let bytes: u64 = names.iter().filter_map(|name| archive.size(name)).sum();
-        if bytes > UNPACKED_BYTES_MAX {
-            return Err(Problem::TooLarge { what: "the unpacked export", max: UNPACKED_BYTES_MAX });
-        }
-        if let Some(subject) = statement.subject.iter().find(|subject| !names.contains(&subject.name.as_str())) {
-            return Err(Problem::MissingFile { name: subject.name.clone() });
-        }
-        if let Some(subject) = statement.subject.get(names.len()) {
-            return Err(Problem::Unlisted { name: subject.name.clone() });
-        }
-        let keep = bytes <= KEPT_BYTES_MAX;
-        let unpacked: Vec<Result<(String, Vec<u8>), Problem>> = names
-            .par_iter()
-            .enumerate()
-            .map(|(at, name)| {
-                let listed = statement.subject.get(at).filter(|subject| subject.name == *name);
-                let listed = listed.ok_or_else(|| Problem::Unlisted { name: (*name).into() })?;
-                let mut reader = archive.reader(name).expect("the name is the archive's own");
-                let mut out = Vec::new();
-                if keep {
-                    let size = archive.size(name).unwrap_or_default();
-                    out.reserve_exact(usize::try_from(size).expect("kept files are small"));
-                    reader.read_to_end(&mut out).map_err(|error| unreadable(name, &error))?;
-                }
-                let digest = reader.finish().map_err(|error| unreadable(name, &error))?;
-                if digest.hex() == listed.digest.sha256 {
-                    Ok(((*name).to_owned(), out))
-                } else {
-                    Err(Problem::Changed { name: (*name).into() })
-                }
-            })
-            .collect();
-        let mut kept = BTreeMap::new();
-        for file in unpacked {
-            let (name, bytes) = file?;
-            if keep {
-                kept.insert(name, bytes);
-            }
-        }
-        Ok(Self { archive, kept, bytes })
-    }
-
-    fn open(&self, name: &str) -> Box<dyn Read + Send + '_> {
-        match self.kept.get(name) {
-            Some(bytes) => Box::new(bytes.as_slice()),
-            None => Box::new(self.archive.reader(name).expect("the names were checked")),
-        }
-    }
-
-    fn lines(&self, name: &'static str, bytes_max: usize) -> Lines<'_> {
-        Lines { reader: BufReader::with_capacity(128 * 1024, self.open(name)), name, bytes_max, line: 0 }
-    }
-
-    fn text(&self, name: &str, bytes_max: u64) -> Result<Vec<u8>, Problem> {
-        let mut out = Vec::new();
-        let mut reader = self.open(name).take(bytes_max + 1);
-        reader.read_to_end(&mut out).map_err(|error| unreadable(name, &error))?;
-        if out.len() as u64 > bytes_max { Err(Problem::TooLarge { what: "a text", max: bytes_max }) } else { Ok(out) }
-    }
-}
-
-/// Lines that each end in LF, bounded.
-struct Lines<'a> {
-    reader: BufReader<Box<dyn Read + Send + 'a>>,
-    name: &'static str,
-    bytes_max: usize,
-    line: u64,
-}
-
-impl Lines<'_> {
-    fn wrong(&self, reason: &str) -> Problem {
-        Problem::Form { name: self.name.into(), line: self.line, reason: reason.into() }
-    }
-
-    /// Appends the next line without its LF to `out`; `false` at the end.
-    fn next(&mut self, out: &mut Vec<u8>) -> Result<bool, Problem> {
-        self.line += 1;
-        let start = out.len();
-        let mut limited = (&mut self.reader).take(self.bytes_max as u64 + 1);
-        limited.read_until(b'\n', out).map_err(|error| unreadable(self.name, &error))?;
-        match out.len() - start {
-            0 => Ok(false),
-            _ if out.last() == Some(&b'\n') => {
-                out.pop();
-                Ok(true)
-            }
-            bytes if bytes > self.bytes_max => Err(self.wrong("the line is too long")),
-            _ => Err(self.wrong("the last line has no line break")),
-        }
-    }
-
-    /// The next line as text.
-    fn next_text<'b>(&mut self, buffer: &'b mut Vec<u8>) -> Result<Option<&'b str>, Problem> {
-        buffer.clear();
-        if !self.next(buffer)? {
-            return Ok(None);
-        }
-        std::str::from_utf8(buffer).map(Some).map_err(|_| self.wrong("it is not UTF-8"))
-    }
 }
 
 /// Where entries stand, what proves it, and what was opened of them.
@@ -447,9 +311,7 @@ struct Checked {
 #[derive(Default)]
 struct Slice {
     entries: Vec<Checked>,
-    csv: Vec<u8>,
-    csv_de: Vec<u8>,
-    json: Vec<u8>,
+    rows: Rows,
 }
 
 /// The entries, a chunk at a time.
@@ -526,26 +388,47 @@ impl Contents<'_> {
     /// Second pass: reads every entry, checks it, and holds the tables against it.
     fn read(&self, leaves: &[Leaf]) -> Result<Contained, Problem> {
         let mut contained = Contained::default();
+        let mut digests = Digests::new();
+        self.chunks(leaves, |slices| {
+            digests.add(&slices.iter().map(|slice| &slice.rows).collect::<Vec<_>>());
+            slices.into_iter().for_each(|slice| self.take(slice, &mut contained));
+            Ok(())
+        })?;
+        if self.same_rendering() && !digests.are_of(self.files) {
+            return Err(self.first_difference(leaves));
+        }
+        Ok(contained)
+    }
+
+    /// Renders the tables again beside those of the export, to say where they part.
+    fn first_difference(&self, leaves: &[Leaf]) -> Problem {
+        let compare = || {
+            let mut tables = Tables::open(self.files)?;
+            self.chunks(leaves, |slices| slices.iter().try_for_each(|slice| tables.compare(&slice.rows)))?;
+            tables.end()
+        };
+        compare().expect_err("texts with different digests differ")
+    }
+
+    /// Checks all entries on all cores and hands them on in order, [`CHUNK_ENTRIES`] at a time.
+    fn chunks(&self, leaves: &[Leaf], mut take: impl FnMut(Vec<Slice>) -> Result<(), Problem>) -> Result<(), Problem> {
         let mut entries = EntryChunks::open(self.files);
-        let mut tables = Tables::open(self.files, self.same_rendering())?;
         for leaves in leaves.chunks(CHUNK_ENTRIES) {
             let chunk = entries.read(leaves.len())?;
-            let slices: Vec<Result<Slice, Problem>> = leaves
+            let slices: Result<Vec<Slice>, Problem> = leaves
                 .par_chunks(SLICE_ENTRIES)
                 .enumerate()
                 .map(|(at, leaves)| {
                     let first = at * SLICE_ENTRIES;
                     self.check_slice(leaves, (first..).map(|at| chunk.get(at)))
                 })
+                // Collected before the first problem is taken: it is the one of the first entry, whichever core was first.
+                .collect::<Vec<Result<Slice, Problem>>>()
+                .into_iter()
                 .collect();
-            for slice in slices {
-                let slice = slice?;
-                tables.compare(&slice)?;
-                self.take(slice, &mut contained);
-            }
+            take(slices?)?;
         }
-        tables.end()?;
-        Ok(contained)
+        Ok(())
     }
 
     fn check_slice<'e>(&self, leaves: &[Leaf], entries: impl Iterator<Item = &'e [u8]>) -> Result<Slice, Problem> {
@@ -565,9 +448,7 @@ impl Contents<'_> {
                     consistency::check(decision).map_err(|contradiction| Problem::Decision { index, contradiction })?;
                     against_recipe = self.check_recipe(index, decision)?;
                     if self.same_rendering() {
-                        table::csv_row(&mut slice.csv, &row, Dialect::Comma);
-                        table::csv_row(&mut slice.csv_de, &row, Dialect::Semicolon);
-                        table::json_row(&mut slice.json, &row);
+                        slice.rows.push(&row);
                     }
                 }
                 Entry::Gap(gap) if !self.predicate.selection.admits_gap(gap) => {
@@ -671,18 +552,6 @@ impl Contents<'_> {
     }
 }
 
-fn same_text(name: &'static str, found: &[u8], expected: &[u8]) -> Result<(), Problem> {
-    if found == expected {
-        return Ok(());
-    }
-    let at = found.iter().zip(expected).take_while(|(found, expected)| found == expected).count();
-    Err(Problem::Derived { name, line: 1 + line_breaks(&found[..at]) })
-}
-
-fn line_breaks(bytes: &[u8]) -> u64 {
-    bytes.iter().filter(|byte| **byte == b'\n').count() as u64
-}
-
 fn check_openings(index: u64, entry: &Entry, openings: &[OpeningLine]) -> Result<(), Problem> {
     let commitments = entry.commitments();
     for line in openings {
@@ -699,64 +568,4 @@ fn row<'a>(leaf: Leaf, decision: &'a Decision, openings: &'a [OpeningLine]) -> R
     let value = |field| openings.iter().find(|line| line.field == field).map(|line| line.value.as_str());
     let (serial, lot) = (value(PrivateField::Serial), value(PrivateField::Lot));
     Row { index: leaf.index, leaf_hash: leaf.hash, decision, serial, lot }
-}
-
-/// The tables of the export, read along with the entries.
-struct Tables<'a>(Vec<Table<'a>>);
-
-struct Table<'a> {
-    name: &'static str,
-    reader: Box<dyn Read + Send + 'a>,
-    buffer: Vec<u8>,
-    line: u64,
-}
-
-impl<'a> Tables<'a> {
-    /// Opens the tables behind their header rows; none when they were rendered in another way.
-    fn open(files: &'a Unpacked<'_>, same_rendering: bool) -> Result<Self, Problem> {
-        if !same_rendering {
-            return Ok(Self(Vec::new()));
-        }
-        let table = |name| Table { name, reader: files.open(name), buffer: Vec::new(), line: 1 };
-        let mut tables = Self(vec![table(DECISIONS_CSV), table(DECISIONS_DE_CSV), table(DECISIONS_JSONL)]);
-        for (table, dialect) in tables.0.iter_mut().zip([Dialect::Comma, Dialect::Semicolon]) {
-            let mut header = Vec::new();
-            table::csv_header(&mut header, dialect);
-            table.compare(&header)?;
-        }
-        Ok(tables)
-    }
-
-    fn compare(&mut self, slice: &Slice) -> Result<(), Problem> {
-        for (table, expected) in self.0.iter_mut().zip([&slice.csv, &slice.csv_de, &slice.json]) {
-            table.compare(expected)?;
-        }
-        Ok(())
-    }
-
-    fn end(mut self) -> Result<(), Problem> {
-        self.0.iter_mut().try_for_each(Table::end)
-    }
-}
-
-impl Table<'_> {
-    fn compare(&mut self, expected: &[u8]) -> Result<(), Problem> {
-        self.buffer.clear();
-        let mut limited = (&mut self.reader).take(expected.len() as u64);
-        limited.read_to_end(&mut self.buffer).map_err(|error| unreadable(self.name, &error))?;
-        same_text(self.name, &self.buffer, expected).map_err(|problem| match problem {
-            Problem::Derived { name, line } => Problem::Derived { name, line: line + self.line - 1 },
-            other => other,
-        })?;
-        self.line += line_breaks(expected);
-        Ok(())
-    }
-
-    fn end(&mut self) -> Result<(), Problem> {
-        let mut one = [0];
-        match self.reader.read(&mut one).map_err(|error| unreadable(self.name, &error))? {
-            0 => Ok(()),
-            _ => Err(Problem::Derived { name: self.name, line: self.line }),
-        }
-    }
 }
