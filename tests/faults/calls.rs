@@ -78,11 +78,11 @@ impl Scene {
         let base = folder.join("base");
         victim::create(&base);
         if before > 0 {
-            let work = Work { first: 0, count: before, group: 8, close: false };
+            let work = Work { first: 0, count: before, group: 8, close: false, forget: false };
             let (_, output) = victim::run(None, &base, &folder, &work);
             assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         }
-        let work = Work { first: before, count: 12, group: 2, close: true };
+        let work = Work { first: before, count: 12, group: 2, close: true, forget: false };
         let data = folder.join("data");
         check::copy(&base, &data);
         let (calls, _) = trace::record(&data, &folder, &work, "");

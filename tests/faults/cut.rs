@@ -14,6 +14,7 @@ use crate::{
     Tally,
     check::{self, check},
     dice::Dice,
+    forget::{DELETED, ERASED, Forgotten},
     trace::{self, Call},
     victim::{self, Ack, Work},
 };
@@ -37,7 +38,7 @@ pub fn run(wanted: u64, dice: &mut Dice, tally: &mut Tally) {
     }
     let workshop = check::workshop();
     let mut scenes: Vec<Scene> = Vec::new();
-    let (mut acknowledged, mut torn) = (0, 0);
+    let (mut acknowledged, mut torn, mut forgotten, mut gone_on) = (0, 0, 0, 0);
     while tally.happened < wanted {
         // A new record now and then: threads meet differently each time.
         if tally.happened.is_multiple_of(500) {
@@ -46,15 +47,25 @@ pub fn run(wanted: u64, dice: &mut Dice, tally: &mut Tally) {
         let (cut, found) = cut_one(&scenes, workshop.path(), dice);
         acknowledged += cut.acks.len();
         torn += u64::from(cut.lost);
-        if let Err(reason) = found {
-            tally.broken.push(format!("{} cut at line {}: {reason}", cut.scene, cut.line));
+        match found {
+            Ok(after) => {
+                forgotten += u64::from(after.erasures > 0);
+                gone_on += u64::from(after.erasures > 0 && !cut.told.contains(ERASED));
+            }
+            Err(reason) => tally.broken.push(format!("{} cut at line {}: {reason}", cut.scene, cut.line)),
         }
         tally.happened += 1;
     }
     if acknowledged == 0 || torn == 0 {
         tally.broken.push("nothing was acknowledged or nothing was lost: the cuts prove nothing".into());
     }
-    tally.note = format!("{acknowledged} acknowledgements held, {torn} cuts lost unsynced bytes or names");
+    if forgotten == 0 || gone_on == 0 {
+        tally.broken.push("no cut met an erasure, or none in the middle of one: the cuts prove nothing of it".into());
+    }
+    tally.note = format!(
+        "{acknowledged} acknowledgements held, {torn} cuts lost unsynced bytes or names, {forgotten} left an erasure done, \
+         {gone_on} of them before it had returned"
+    );
 }
 
 /// What a cut met.
@@ -62,36 +73,52 @@ pub struct Cut {
     scene: &'static str,
     line: usize,
     acks: Vec<Ack>,
+    /// What had returned of the forgetting.
+    told: BTreeSet<&'static str>,
     /// Whether something that had been written is not there.
     lost: bool,
 }
 
 /// Cuts one of the runs at one moment, starts on what is left, and checks.
-pub fn cut_one(scenes: &[Scene], workshop: &Path, dice: &mut Dice) -> (Cut, Result<(), String>) {
+pub fn cut_one(scenes: &[Scene], workshop: &Path, dice: &mut Dice) -> (Cut, Result<Forgotten, String>) {
     let scene = &scenes[dice.index(scenes.len())];
     let line = scene.lines.0 + dice.index(scene.lines.1 - scene.lines.0 + 2);
     let target = workshop.join("after");
     let _ = fs::remove_dir_all(&target);
-    let (acks, lost) = scene.cut(line, dice, &target);
-    let found = check(&target, &acks);
-    (Cut { scene: scene.name, line, acks, lost }, found)
+    let (acks, told, lost) = scene.cut(line, dice, &target);
+    let found = check(&target, &acks).and_then(|after| match () {
+        () if told.contains(ERASED) && after.erasures == 0 => {
+            Err("an erasure that had returned is not in the log".into())
+        }
+        () if told.contains(DELETED) && !after.packs => {
+            Err("a run of retention that had returned is not in the log".into())
+        }
+        () => Ok(after),
+    });
+    (Cut { scene: scene.name, line, acks, told, lost }, found)
 }
 
 /// Records victims, with this planted in them.
 pub fn record_scenes(workshop: &Path, round: u64, planted: &str) -> Vec<Scene> {
-    let work = Work { first: 0, count: 24, group: 3, close: true };
+    let work = Work { first: 0, count: 24, group: 3, close: true, forget: false };
     let mut scenes = Vec::new();
-    for name in ["a new log", "a log that was killed", "a bundle filled"] {
+    for name in ["a new log", "a log that was killed", "a bundle filled", "an erasure", "an erasure over a full bundle"]
+    {
         let folder = workshop.join(format!("{round}-{}", scenes.len()));
         let data = folder.join("data");
         victim::create(&data);
         let first = match name {
             "a new log" => 0,
-            "a log that was killed" => run_before(&data, &folder, 20),
+            "a log that was killed" | "an erasure" => run_before(&data, &folder, 20),
             _ => run_before(&data, &folder, 246),
         };
         let before = Disk::read(&data);
-        let (calls, _) = trace::record(&data, &folder, &Work { first, ..work.clone() }, planted);
+        let (calls, _) = trace::record(
+            &data,
+            &folder,
+            &Work { first, forget: name.starts_with("an erasure"), ..work.clone() },
+            planted,
+        );
         scenes.push(Scene::new(name, before, &data, calls));
     }
     scenes
@@ -99,7 +126,7 @@ pub fn record_scenes(workshop: &Path, round: u64, planted: &str) -> Vec<Scene> {
 
 /// An earlier run that left without closing; returns the next frame.
 fn run_before(data: &Path, folder: &Path, count: u64) -> u64 {
-    let work = Work { first: 0, count, group: 8, close: false };
+    let work = Work { first: 0, count, group: 8, close: false, forget: false };
     let (acks, output) = victim::run(None, data, folder, &work);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     acks.len() as u64
@@ -113,11 +140,11 @@ impl Scene {
         Self { name, base, data: data.to_owned(), calls, lines: (first, last) }
     }
 
-    /// Lays the disk out as it may be after a cut before `line`, and returns what had been acknowledged, and whether
-    /// anything was lost.
-    fn cut(&self, line: usize, dice: &mut Dice, target: &Path) -> (Vec<Ack>, bool) {
+    /// Lays the disk out as it may be after a cut before `line`, and returns what had been acknowledged, what was told
+    /// of the forgetting, and whether anything was lost.
+    fn cut(&self, line: usize, dice: &mut Dice, target: &Path) -> (Vec<Ack>, BTreeSet<&'static str>, bool) {
         let mut disk = self.base.clone();
-        let mut acks = Vec::new();
+        let (mut acks, mut told) = (Vec::new(), BTreeSet::new());
         // Beginnings and ends in the order of the record.
         let mut moments: Vec<(usize, bool, &Call)> = Vec::new();
         for call in &self.calls {
@@ -127,7 +154,11 @@ impl Scene {
         moments.sort_by_key(|(at, is_end, _)| (*at, *is_end));
         for (at, is_end, call) in moments.into_iter().take_while(|(at, ..)| *at < line) {
             match (call.name.as_str(), is_end) {
-                ("sendto", false) => acks.extend(Ack::parse(&String::from_utf8_lossy(&call.bytes(1)))),
+                ("sendto", false) => {
+                    let text = String::from_utf8_lossy(&call.bytes(1)).into_owned();
+                    acks.extend(Ack::parse(&text));
+                    told.extend([ERASED, DELETED].into_iter().find(|word| *word == text));
+                }
                 ("fsync" | "fdatasync" | "syncfs", false) => disk.begin_sync(call, &self.data),
                 ("fsync" | "fdatasync" | "syncfs", true) => disk.end_sync(call),
                 (_, true) if call.result >= 0 => disk.change(at, call, &self.data),
@@ -137,7 +168,7 @@ impl Scene {
         let lost = disk.lay_out(dice, target);
         // What a victim never touches and nobody wrote.
         check::copy(&self.data.join("keys"), &target.join("keys"));
-        (acks, lost)
+        (acks, told, lost)
     }
 }
 
@@ -161,6 +192,8 @@ pub struct Disk {
     names: BTreeMap<PathBuf, Name>,
     /// Folders, with whether their own name is durable.
     folders: BTreeMap<PathBuf, bool>,
+    /// Folders that were removed, which were empty then, and when.
+    removed: BTreeMap<PathBuf, usize>,
     /// Syncs under way, by thread: what they make durable.
     syncs: BTreeMap<u32, Sync>,
 }
@@ -197,6 +230,15 @@ impl Disk {
         self.names.get(path)?.states.last()?.1
     }
 
+    /// The file behind a descriptor, which may have lost its name since it was opened: `None` when no cut brings it back.
+    fn file_behind(&self, call: &Call, at: usize, path: &Path) -> Option<usize> {
+        if !call.is_nameless(at) {
+            return self.file_at(path);
+        }
+        let (_, before) = self.names.get(path)?.states.split_last()?;
+        before.iter().rev().find_map(|(_, file)| *file)
+    }
+
     fn set_name(&mut self, at: usize, path: PathBuf, file: Option<usize>) {
         // A name that is new was for certain not there.
         let name = self.names.entry(path).or_insert(Name { states: vec![(0, None)] });
@@ -208,7 +250,9 @@ impl Disk {
         match call.name.as_str() {
             "openat" => self.open(at, call, inside(call.path_at(0))),
             "write" | "pwrite64" => {
-                let Some(file) = call.file(0).and_then(inside).and_then(|path| self.file_at(&path)) else { return };
+                let Some(file) = call.file(0).and_then(inside).and_then(|path| self.file_behind(call, 0, &path)) else {
+                    return;
+                };
                 let (bytes, now) = (call.bytes(1), &mut self.files[file].now);
                 let written = usize::try_from(call.result).expect("not negative");
                 // `write` is only used on files that are written once from their start to their end.
@@ -217,7 +261,9 @@ impl Disk {
                 now[offset..offset + written].copy_from_slice(&bytes[..written]);
             }
             "ftruncate" => {
-                let Some(file) = call.file(0).and_then(inside).and_then(|path| self.file_at(&path)) else { return };
+                let Some(file) = call.file(0).and_then(inside).and_then(|path| self.file_behind(call, 0, &path)) else {
+                    return;
+                };
                 self.files[file].now.resize(call.number(1), 0);
             }
             "rename" => {
@@ -241,8 +287,12 @@ impl Disk {
                     self.folders.entry(path).or_insert(false);
                 }
             }
-            // An empty folder that is removed or not makes no difference to anyone.
-            "unlinkat" | "rmdir" => {}
+            // An empty folder that is there or not makes no difference to anyone; but once it is gone for certain, so is
+            // every name in it.
+            "unlinkat" | "rmdir" => {
+                let path = if call.name == "rmdir" { call.path(0) } else { call.path_at(0) };
+                self.removed.extend(inside(path).map(|path| (path, at)));
+            }
             other => {
                 assert!(!call.touches(data), "{other} changes the disk, and the model does not know it: {call:?}");
             }
@@ -269,7 +319,7 @@ impl Disk {
             sync.folders = self.folders.keys().cloned().collect();
         } else if self.folders.contains_key(&path) {
             sync.folders.insert(path);
-        } else if let Some(file) = self.file_at(&path) {
+        } else if let Some(file) = self.file_behind(call, 0, &path) {
             sync.files.push((file, self.files[file].now.clone()));
         }
         self.syncs.insert(call.thread, sync);
@@ -282,8 +332,11 @@ impl Disk {
         }
         let in_synced = |path: &Path| path.parent().is_some_and(|parent| sync.folders.contains(parent));
         for (path, name) in &mut self.names {
-            if in_synced(path) {
-                let durable = name.states.iter().rposition(|(at, _)| *at < sync.at).unwrap_or(0);
+            let folder = path.parent().expect("a file lies in a folder");
+            let removed = self.removed.get(folder).filter(|at| **at < sync.at && in_synced(folder));
+            let certain = if in_synced(path) { Some(sync.at) } else { removed.copied() };
+            if let Some(until) = certain {
+                let durable = name.states.iter().rposition(|(at, _)| *at < until).unwrap_or(0);
                 name.states.drain(..durable);
             }
         }

@@ -1,12 +1,14 @@
-//! Another program takes the whole disk at once, in the middle of the load.
+//! Another program takes the whole disk at once, in the middle of the load; and the whole disk of the backups, in turn the
+//! one that an erasure needs.
 
 use std::{
     collections::HashMap,
+    process::Command,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tonic::Code;
@@ -15,7 +17,7 @@ use crate::{
     Tally,
     dice::Dice,
     disk::{Filler, SmallDisk},
-    harness::{Plant, block_on},
+    harness::{Plant, Service, block_on, lineproof, part, text},
     retries::{Frames, assert_whole, serve},
 };
 
@@ -87,7 +89,118 @@ pub fn run(wanted: u64, dice: &mut Dice, tally: &mut Tally) {
         });
         service.stop();
         assert_whole(&plant, &acknowledged, tally);
+        if let Err(reason) = backup_without_room() {
+            tally.broken.push(format!("a backup without room: {reason}"));
+        }
+        if let Err(reason) = erasure_without_room() {
+            tally.broken.push(format!("an erasure without room: {reason}"));
+        }
         tally.happened += 1;
     }
     tally.note = format!("the service kept on {kept_on} times and ended for the next start {ended} times");
+}
+
+/// Runs a command that must end like this, and returns what it said.
+fn runs(plant: &Plant, arguments: &[&str], ends_well: bool) -> Result<String, String> {
+    runs_with(&mut lineproof(), plant, arguments, ends_well)
+}
+
+fn runs_with(command: &mut Command, plant: &Plant, arguments: &[&str], ends_well: bool) -> Result<String, String> {
+    command.args(arguments).current_dir(plant.folder()).env("LINEPROOF_DATA", plant.data());
+    let output = command.output().map_err(|error| error.to_string())?;
+    let said = text(&output);
+    if output.status.success() == ends_well { Ok(said) } else { Err(format!("{arguments:?}: {said}")) }
+}
+
+fn inspect(service: &Service, parts: std::ops::RangeInclusive<u64>) -> Result<(), String> {
+    block_on(async {
+        let mut client = service.inspection().await;
+        for number in parts {
+            client.inspect(part(number)).await.map_err(|status| format!("no verdict on part {number}: {status}"))?;
+        }
+        Ok(())
+    })
+}
+
+/// The disk of the store is full to the last byte: no backup, the earlier one whole, verdicts as ever.
+fn backup_without_room() -> Result<(), String> {
+    let disk = SmallDisk::mount(8 << 20)?;
+    let store = disk.mounted_at().join("store");
+    let store = store.to_str().expect("a path of ours");
+    let plant = Plant::new();
+    let said = runs(&plant, &["backup", "--new-key", "backup.key"], true)?;
+    let recipient = said.split_whitespace().find(|word| word.starts_with("age1")).ok_or("no public key")?.to_owned();
+    let backup = ["backup", "--recipient", &recipient, "--to", store];
+    let drill =
+        ["restore", store, "--key", "data/log.vkey", "--identity", "backup.key", "--keys", "data/keys", "--drill"];
+    let service = plant.serve();
+    inspect(&service, 1..=3)?;
+    let runs = |arguments: &[&str], ends_well: bool| {
+        runs_with(
+            disk.inside().arg(format!("--wd={}", plant.folder().display())).arg(lineproof().get_program()),
+            &plant,
+            arguments,
+            ends_well,
+        )
+    };
+    runs(&[&backup[..], &["--new-store"]].concat(), true)?;
+    let names = runs(&["backup", "--to", store, "--list"], true)?;
+    inspect(&service, 4..=6)?;
+    let mut filler = Filler::new(disk.root());
+    filler.fill(0);
+    let said = runs(&backup, false)?;
+    if !said.contains("No space left on device") {
+        return Err(format!("an unclear error: {said}"));
+    }
+    if runs(&["backup", "--to", store, "--list"], true)? != names {
+        return Err("a backup that failed is listed".into());
+    }
+    runs(&drill, true)?;
+    inspect(&service, 7..=9)?;
+    drop(filler);
+    runs(&backup, true)?;
+    runs(&drill, true)?;
+    if runs(&["backup", "--to", store, "--list"], true)?.lines().count() != 2 {
+        return Err("not both backups are listed".into());
+    }
+    let ended = service.stop();
+    if ended.code == Some(0) { Ok(()) } else { Err(format!("the service ended with {:?}", ended.code)) }
+}
+
+/// The disk of the data is full to the last byte: the value is there and nothing says otherwise, or it is gone; with room
+/// it goes, and verdicts go on.
+fn erasure_without_room() -> Result<(), String> {
+    let disk = SmallDisk::mount(DISK_BYTES)?;
+    let root = disk.root().to_owned();
+    let plant = Plant::below(root.clone(), disk);
+    plant.edit_config("disk_reserve_bytes = 268435456", &format!("disk_reserve_bytes = {RESERVE_BYTES}"));
+    let service = plant.try_serve().map_err(|ended| ended.log)?;
+    inspect(&service, 1..=3)?;
+    let erase = ["erase", "--part", "SN-00002", "--rule", "GDPR Art. 17", "--yes"];
+    let mut filler = Filler::new(&root);
+    filler.fill(0);
+    let said = runs(&plant, &erase, false)?;
+    if !["bytes free, under the reserve", "No space left on device", "not finished"]
+        .iter()
+        .any(|why| said.contains(why))
+    {
+        return Err(format!("an unclear error: {said}"));
+    }
+    drop(filler);
+    // The log sees within seconds that there is room again.
+    let begun = Instant::now();
+    while let Err(reason) = runs(&plant, &erase, true) {
+        if begun.elapsed() > Duration::from_secs(20) {
+            return Err(reason);
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    inspect(&service, 4..=6)?;
+    if !runs(&plant, &["history", "--part", "SN-00002", "--json"], true)?.is_empty() {
+        return Err("the value that was erased is found".into());
+    }
+    if service.stop().code != Some(0) {
+        return Err("the service did not end well".into());
+    }
+    runs(&plant, &["fsck"], true).map(drop)
 }

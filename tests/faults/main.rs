@@ -13,6 +13,7 @@ mod dice;
 #[allow(dead_code, reason = "shared with tests/it, which uses all of it")]
 #[path = "../it/disk.rs"]
 mod disk;
+mod forget;
 mod full;
 #[allow(dead_code, reason = "shared with tests/it, which uses all of it")]
 #[path = "../it/harness.rs"]

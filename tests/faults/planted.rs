@@ -68,7 +68,8 @@ fn power_cut(bug: &str, workshop: &Path, dice: &mut Dice) -> Option<String> {
 fn start_after_kill(bug: &str, workshop: &Path, _: &mut Dice) -> Option<String> {
     let data = workshop.join("data");
     victim::create(&data);
-    let (acks, _) = victim::run(None, &data, workshop, &Work { first: 0, count: 5, group: 1, close: false });
+    let (acks, _) =
+        victim::run(None, &data, workshop, &Work { first: 0, count: 5, group: 1, close: false, forget: false });
     plant(bug);
     check(&data, &acks).err()
 }
@@ -83,7 +84,7 @@ fn wrong_tile(bug: &str, workshop: &Path, _: &mut Dice) -> Option<String> {
     let run = |planted: &str| {
         let data = workshop.join(planted.replace(',', "-"));
         victim::create(&data);
-        let work = Work { first: 0, count: 20, group: 2, close: true };
+        let work = Work { first: 0, count: 20, group: 2, close: true, forget: false };
         let (_, output) = victim::run(Some(victim::with(planted)), &data, workshop, &work);
         (output.status.success(), check::fsck(&data))
     };
@@ -96,7 +97,8 @@ fn wrong_tile(bug: &str, workshop: &Path, _: &mut Dice) -> Option<String> {
 fn flipped_tile(bug: &str, workshop: &Path, _: &mut Dice) -> Option<String> {
     let data = workshop.join("data");
     victim::create(&data);
-    let (_, output) = victim::run(None, &data, workshop, &Work { first: 0, count: 20, group: 5, close: true });
+    let (_, output) =
+        victim::run(None, &data, workshop, &Work { first: 0, count: 20, group: 5, close: true, forget: false });
     assert!(output.status.success());
     let tile = data.join("log/tile/0/000.p/20");
     let flip = || {
@@ -168,7 +170,7 @@ fn flipped_in_memory() -> Result<(), String> {
     let workshop = check::workshop();
     let data = workshop.path().join("data");
     victim::create(&data);
-    let work = Work { first: 0, count: 20, group: 2, close: true };
+    let work = Work { first: 0, count: 20, group: 2, close: true, forget: false };
     let (acks, output) = victim::run(Some(victim::with("flip-leaf")), &data, workshop.path(), &work);
     // The checkpoint over nothing, of the start.
     let checkpoint = fs::read_to_string(data.join("log/checkpoint")).unwrap_or_default();

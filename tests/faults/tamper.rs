@@ -51,7 +51,7 @@ pub fn run(wanted: u64, dice: &mut Dice, tally: &mut Tally) {
 }
 
 fn append(data: &Path, folder: &Path, first: u64, count: u64) {
-    let (acks, output) = victim::run(None, data, folder, &Work { first, count, group: 8, close: true });
+    let (acks, output) = victim::run(None, data, folder, &Work { first, count, group: 8, close: true, forget: false });
     assert!(output.status.success() && acks.len() as u64 == count, "{}", String::from_utf8_lossy(&output.stderr));
 }
 

@@ -87,6 +87,11 @@ impl Call {
         Some(PathBuf::from(path.trim_end_matches(" (deleted)")))
     }
 
+    /// Whether the file of a descriptor has lost its name, or given it to another file.
+    pub fn is_nameless(&self, at: usize) -> bool {
+        self.arguments.get(at).is_some_and(|argument| argument.contains("(deleted)"))
+    }
+
     /// A string among the arguments.
     pub fn bytes(&self, at: usize) -> Vec<u8> {
         self.arguments.get(at).map_or_else(Vec::new, |argument| unhex(argument.trim_matches('"')))

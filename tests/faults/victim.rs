@@ -25,12 +25,16 @@ use lineproof::{
     types::{Blake3Digest, EntryIndex, FrameKey, Instant},
 };
 
+use crate::forget;
+
 pub const COMMAND: &str = "victim";
 /// A decision as the service writes it; its numbers are replaced.
 const DECISION: &str = include_str!("decision.json");
 const ORIGIN: &str = "faults.example/log";
 /// Noon of a day: all images lie on one shelf.
 const NOON_NANOS: i64 = 1_763_985_600_000_000_000;
+/// Ten years later: what is put after a fault is on no shelf that retention empties.
+const LATER_NANOS: i64 = NOON_NANOS + 10 * 365 * 86_400_000_000_000;
 
 /// What a victim is told to do.
 #[derive(Clone, Debug)]
@@ -42,6 +46,8 @@ pub struct Work {
     pub group: u64,
     /// End with a last checkpoint, or leave as a killed process does.
     pub close: bool,
+    /// Erase a value of the first frame, and delete the images that are over, before the last frames are sent.
+    pub forget: bool,
 }
 
 /// One acknowledgement.
@@ -88,7 +94,7 @@ pub fn config(data: &Path) -> LogConfig {
 
 pub struct Opened {
     pub log: LogHandle,
-    pub reader: LogStoreReader,
+    pub reader: Arc<LogStoreReader>,
     pub report: RecoveryReport,
     pub archive: Arc<PackArchive>,
 }
@@ -100,7 +106,7 @@ pub fn open(data: &Path) -> Result<Opened, OpenError> {
     let signer = Arc::new(keys.log_signer());
     let (log, reader, report) =
         LogStore::open(config(data), signer, keys.private_sealer(), archive.clone(), Arc::new(NoIndex))?;
-    Ok(Opened { log, reader, report, archive })
+    Ok(Opened { log, reader: Arc::new(reader), report, archive })
 }
 
 /// The frame id of a number.
@@ -116,15 +122,29 @@ pub fn image(number: u64) -> Vec<u8> {
     bytes
 }
 
+/// The serial number of a frame's part.
+pub fn serial(number: u64) -> String {
+    format!("SN-{number}")
+}
+
 /// What is appended for a number: always the same bytes but for where the image lies.
 pub fn append(archive: &PackArchive, number: u64) -> Result<Append, String> {
+    append_at(archive, number, NOON_NANOS)
+}
+
+/// The same, sent after a fault.
+pub fn append_later(archive: &PackArchive, number: u64) -> Result<Append, String> {
+    append_at(archive, number, LATER_NANOS)
+}
+
+fn append_at(archive: &PackArchive, number: u64, nanos: i64) -> Result<Append, String> {
     let bytes = image(number);
     let encoded = Blake3Digest::of(&bytes);
     let class = RetentionClass::new("not_ok").expect("a class");
-    let time = Instant::from_unix_nanos(NOON_NANOS).expect("a time");
+    let time = Instant::from_unix_nanos(nanos).expect("a time");
     let location = archive.put(&class, time, encoded, &bytes).map_err(|error| error.to_string())?;
     let salt = Blake3Digest::of(&number.to_le_bytes()).0[..16].try_into().expect("sixteen bytes");
-    let opening = Opening { field: PrivateField::Serial, salt, value: format!("SN-{number}") };
+    let opening = Opening { field: PrivateField::Serial, salt, value: serial(number) };
     let mut entry: serde_json::Value = serde_json::from_str(DECISION).expect("a decision");
     entry["frame"] = serde_json::json!({ "counter": number, "id": frame(number) });
     entry["image"]["encoded"] = encoded.to_string().into();
@@ -145,7 +165,7 @@ pub fn key(number: u64) -> FrameKey {
 /// The command that runs a victim.
 pub fn command(data: &Path, socket: &Path, work: &Work) -> Vec<std::ffi::OsString> {
     let own = std::env::current_exe().expect("this program has a path");
-    let numbers = [work.first, work.count, work.group, u64::from(work.close)];
+    let numbers = [work.first, work.count, work.group, u64::from(work.close), u64::from(work.forget)];
     let mut command: Vec<std::ffi::OsString> = vec![own.into(), COMMAND.into(), data.into(), socket.into()];
     command.extend(numbers.map(|number| number.to_string().into()));
     command
@@ -192,7 +212,8 @@ pub fn run(before: Option<Command>, data: &Path, folder: &Path, work: &Work) -> 
 pub fn main(arguments: &[String]) -> ExitCode {
     let (data, socket) = (PathBuf::from(&arguments[0]), PathBuf::from(&arguments[1]));
     let number = |at: usize| arguments[at].parse::<u64>().expect("a number");
-    let work = Work { first: number(2), count: number(3), group: number(4), close: number(5) == 1 };
+    let (close, forget) = (number(5) == 1, number(6) == 1);
+    let work = Work { first: number(2), count: number(3), group: number(4), close, forget };
     let acks = UnixDatagram::unbound().expect("a socket");
     match inspect(&data, &work, &Arc::new((acks, socket))) {
         Ok(()) => ExitCode::SUCCESS,
@@ -204,12 +225,18 @@ pub fn main(arguments: &[String]) -> ExitCode {
 }
 
 fn inspect(data: &Path, work: &Work, acks: &Arc<(UnixDatagram, PathBuf)>) -> Result<(), String> {
-    let Opened { log, report, archive, .. } = open(data).map_err(|error| error.to_string())?;
+    let Opened { log, reader, report, archive } = open(data).map_err(|error| error.to_string())?;
     if let Some(reason) = report.read_only {
         return Err(format!("read-only: {reason}"));
     }
     let numbers: Vec<u64> = (work.first..work.first + work.count).collect();
     for (turn, group) in numbers.chunks(usize::try_from(work.group).expect("a small group")).enumerate() {
+        if work.forget && turn == 1 {
+            let tell = |text: &str| {
+                acks.0.send_to(text.as_bytes(), &acks.1).expect("the harness listens");
+            };
+            forget::forget(data, work.first, &log, &reader, &archive, tell)?;
+        }
         let (sender, receiver) = mpsc::channel();
         for &number in group {
             let (acks, sender) = (acks.clone(), sender.clone());
@@ -222,7 +249,10 @@ fn inspect(data: &Path, work: &Work, acks: &Arc<(UnixDatagram, PathBuf)>) -> Res
                 });
                 sender.send(outcome).expect("the group is waited for");
             };
-            log.submit(append(&archive, number)?, Box::new(done));
+            // Images are filed by the day of their decision: none on a shelf that was emptied.
+            let after = work.forget && turn > 0;
+            let append = if after { append_later(&archive, number)? } else { append(&archive, number)? };
+            log.submit(append, Box::new(done));
         }
         drop(sender);
         receiver.iter().collect::<Result<Vec<()>, _>>().map_err(|error| error.to_string())?;

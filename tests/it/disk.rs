@@ -52,6 +52,23 @@ impl SmallDisk {
     pub fn root(&self) -> &Path {
         &self.root
     }
+
+    /// Where the file system lies for a process within its namespace, such as [`Self::inside`] starts.
+    pub fn mounted_at(&self) -> &Path {
+        self._mount.path()
+    }
+
+    /// What follows as arguments runs within the namespace, for who resolves links: `root` is one.
+    pub fn inside(&self) -> Command {
+        let holder = self.holder.id().to_string();
+        let mut command = Command::new("nsenter");
+        command.args(["-t", &holder, "-m"]);
+        let user = |process: &str| fs::read_link(format!("/proc/{process}/ns/user")).ok();
+        if user("self") != user(&holder) {
+            command.args(["-U", "--preserve-credentials"]);
+        }
+        command
+    }
 }
 
 impl Drop for SmallDisk {
