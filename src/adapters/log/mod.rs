@@ -11,6 +11,7 @@ use std::{
         mpsc::{SyncSender, sync_channel},
     },
     thread::JoinHandle,
+    time::Duration,
 };
 
 pub mod copy;
@@ -58,6 +59,9 @@ const LOCK_FILE: &str = "lock";
 
 /// Told the reason when the log stops.
 pub type OnStop = Arc<dyn Fn(&str) + Send + Sync>;
+
+/// How long a checkpoint that was asked for waits for the integrator after a full disk has room again.
+const FULL_AGAIN: Duration = Duration::from_secs(2);
 
 /// Where the log lies and how it behaves.
 #[derive(Clone)]
@@ -547,6 +551,7 @@ impl LogWriter for LogHandle {
 
     fn checkpoint_now(&self) -> Result<(), AppendError> {
         let wanted = self.size();
+        let mut has_waited = false;
         let mut signal = lock_mutex(&self.shared.signal);
         signal.wanted = signal.wanted.max(wanted);
         self.shared.changed.notify_all();
@@ -556,7 +561,18 @@ impl LogWriter for LogHandle {
             }
             if signal.is_full {
                 drop(signal);
-                return Err(self.refusal().unwrap_or_else(|| AppendError::Stopped("the disk is full".into())));
+                if let Some(refusal) = self.refusal() {
+                    return Err(refusal);
+                }
+                if has_waited {
+                    return Err(AppendError::Stopped("the disk is full".into()));
+                }
+                // There is room again, and the integrator tries again four times a second.
+                has_waited = true;
+                signal = lock_mutex(&self.shared.signal);
+                let waited = self.shared.changed.wait_timeout_while(signal, FULL_AGAIN, |signal| signal.is_full);
+                signal = waited.unwrap_or_else(PoisonError::into_inner).0;
+                continue;
             }
             signal = self.shared.changed.wait(signal).unwrap_or_else(PoisonError::into_inner);
         }
