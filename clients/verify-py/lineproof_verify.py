@@ -418,6 +418,23 @@ def need_complete(closes):
 KEY_NAME = r"[^\s+]+"
 
 
+def is_point(key):
+    """Whether 32 bytes are a point of edwards25519 in its one spelling (RFC 8032, 5.1.3), and not of small order."""
+    prime, number = 2**255 - 19, int.from_bytes(key, "little")
+    y, sign = number & (1 << 255) - 1, number >> 255
+    if len(key) != 32 or y >= prime:
+        return False
+    d = -121665 * pow(121666, prime - 2, prime)
+    square = (y * y - 1) * pow(d * y * y + 1, prime - 2, prime) % prime
+    if pow(square, (prime - 1) // 2, prime) not in (0, 1) or (square == 0 and sign):
+        return False
+    # Doubled three times, a point of small order is the neutral one, whose y is 1; y alone tells y after doubling.
+    for _ in range(3):
+        x2 = (y * y - 1) * pow(d * y * y + 1, prime - 2, prime) % prime
+        y = (y * y + x2) * pow(2 - (y * y - x2), prime - 2, prime) % prime
+    return y != 1
+
+
 def read_keys(text):
     """The keys of a vkey file by name and id; a key is its line, its kind and its public key."""
     keys, rows = {}, [line.strip() for line in text.lstrip("\ufeff").split("\n")]
@@ -430,7 +447,7 @@ def read_keys(text):
             material = unbase64(match[3], 33) if match else b"?"
         except (Refused, ValueError):
             material = b"?"
-        if material[0] not in (1, 4) or sha256(match[1].encode() + b"\n" + material)[:4].hex() != match[2]:
+        if material[0] not in (1, 4) or not is_point(material[1:]) or len(line.encode()) > 512 or sha256(match[1].encode() + b"\n" + material)[:4].hex() != match[2]:
             raise Usage(f"no Ed25519 vkey, or mistyped: {line[:80]!r}")
         public = Ed25519PublicKey.from_public_bytes(material[1:])
         keys[f"{match[1]}+{match[2]}"] = (line, material[0], public)

@@ -22,7 +22,7 @@ use zeroize::Zeroizing;
 pub use self::witness::WitnessKey;
 use self::{keyring::Keyring, xaes::XaesSealer};
 use crate::{
-    core::lineage::checkpoint::{KeyError, LogSigner},
+    core::lineage::checkpoint::{Checkpoint, KeyError, LogSigner},
     ports::sealer::Sealer,
 };
 
@@ -190,6 +190,20 @@ impl Keys {
         let Some(next) = self.next.take() else { return Err(KeysError::NotAnnounced) };
         self.log = next;
         replace_secret(&folder.join(LOG_FILE), &self.log_lines())
+    }
+
+    /// The keys as the log has them. Where its newest checkpoint, `note`, is signed by the announced key and not by the
+    /// current one, the announced one has taken its place, and the folder is a copy from before.
+    #[must_use]
+    pub fn as_of(mut self, note: &str) -> Self {
+        let signed = |secret| {
+            let signer = LogSigner::new(&self.origin, secret).expect("the name was checked when the keys were read");
+            Checkpoint::open(note, signer.verifier_key()).is_ok()
+        };
+        if self.next.as_ref().is_some_and(|next| signed(next)) && !signed(&self.log) {
+            self.log = self.next.take().expect("it was there a moment ago");
+        }
+        self
     }
 
     /// Signs the log's checkpoints, beside it the next key if one is announced.
@@ -403,9 +417,10 @@ fn write_secret(path: &Path, line: &str) -> Result<(), KeysError> {
 fn replace_secret(path: &Path, text: &str) -> Result<(), KeysError> {
     let temporary = path.with_extension("tmp");
     let replace = || {
-        match fs::remove_file(&temporary) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
+        // What a crash left holds secrets, too.
+        if temporary.exists() {
+            wipe(&mut fs::OpenOptions::new().write(true).open(&temporary)?)?;
+            fs::remove_file(&temporary)?;
         }
         let mut old = fs::OpenOptions::new().write(true).open(path)?;
         let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
@@ -414,11 +429,15 @@ fn replace_secret(path: &Path, text: &str) -> Result<(), KeysError> {
         file.sync_all()?;
         fs::rename(&temporary, path)?;
         fs::File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()?;
-        let length = usize::try_from(old.metadata()?.len().min(KEY_FILE_BYTES_MAX)).expect("a few kilobytes");
-        old.write_all(&vec![0; length])?;
-        old.sync_all()
+        wipe(&mut old)
     };
     replace().map_err(|reason| KeysError::Io { path: path.to_owned(), reason })
+}
+
+fn wipe(file: &mut fs::File) -> io::Result<()> {
+    let length = usize::try_from(file.metadata()?.len().min(KEY_FILE_BYTES_MAX)).expect("a few kilobytes");
+    file.write_all(&vec![0; length])?;
+    file.sync_all()
 }
 
 fn read_secret(path: &Path) -> Result<Zeroizing<String>, KeysError> {
@@ -475,6 +494,7 @@ mod tests {
         assert_eq!(Keys::open(&path).unwrap().announced_key(), None);
         keys.announce(made, &path).unwrap();
         assert!(matches!(keys.prepare(), Err(KeysError::Announced { .. })));
+        let copy = Keys::open(&path).unwrap();
         let mut opened = Keys::open(&path).unwrap();
         let second = opened.announced_key().unwrap();
         assert_eq!((opened.verifier_key(), &second), (first.clone(), &keys.announced_key().unwrap()));
@@ -484,6 +504,13 @@ mod tests {
         assert_eq!((opened.verifier_key(), opened.announced_key()), (second, None));
         assert_eq!(fs::metadata(path.join(LOG_FILE)).unwrap().permissions().mode() & 0o7777, 0o600);
         assert!(!path.join("log.tmp").exists());
+        // A copy from before is taken for what the log says it is.
+        let checkpoint = Checkpoint::new(ORIGIN, 0, crate::core::lineage::tree::EMPTY_ROOT);
+        let of_both = copy.log_signer().sign(&checkpoint);
+        let copy = copy.as_of(&of_both);
+        assert_eq!(copy.verifier_key(), first);
+        let copy = copy.as_of(&opened.log_signer().sign(&checkpoint));
+        assert_eq!((copy.verifier_key(), copy.announced_key()), (opened.verifier_key(), None));
         // Two lines of which one is of another log, or the same twice, are no key file.
         let line = fs::read_to_string(path.join(LOG_FILE)).unwrap();
         let other = log_line("other.example/log", &random());

@@ -8,11 +8,15 @@ use std::{
 
 use anyhow::Context as _;
 
-use super::{cli::DataArgs, config::Config, erase::counted, keys::log_key};
+use super::{
+    cli::DataArgs,
+    config::Config,
+    erase::counted,
+    keys::{self, log_key},
+};
 use crate::{
     adapters::{
         archive::PackArchive,
-        keys::Keys,
         log::{
             LogConfig,
             fsck::{Fsck, FsckReport},
@@ -55,11 +59,12 @@ pub fn run(args: &FsckArgs) -> ExitCode {
 fn check(args: &FsckArgs) -> anyhow::Result<FsckReport> {
     let data_dir = &args.data.data;
     let config = Config::load(data_dir)?;
-    let keys = Keys::open(&data_dir.join("keys"))?;
+    let keys = keys::open(data_dir)?;
     let key: VerifierKey = match &args.key {
         Some(path) => {
             let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
-            log_key(&text, &keys).with_context(|| path.display().to_string())?
+            // Only the key that signs now: what an earlier one signed is no checkpoint that this log may stand at.
+            log_key(&text, &keys).with_context(|| path.display().to_string())?.to_string().parse()?
         }
         None => keys.verifier_key().parse()?,
     };
@@ -89,7 +94,7 @@ fn look_at_index(path: &Path, key: [u8; 32]) -> anyhow::Result<(Option<u64>, Opt
     }
     let (index, found) = SledIndex::open(path, key)?;
     let problem = match found {
-        Found::Whole | Found::New => None,
+        Found::Whole | Found::New | Found::OtherKey => None,
         Found::Replaced { reason, aside } => Some(format!(
             "the index was unusable ({reason}) and lies in {} now; the next start rebuilds it",
             aside.display()

@@ -14,8 +14,14 @@ use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    backup, camera::progress::Progress, cli::DataArgs, client, config::Config, server::open_log, verify::Directory,
-    witness::plant::log_keys,
+    backup,
+    camera::progress::Progress,
+    cli::DataArgs,
+    client,
+    config::Config,
+    server::open_log,
+    verify::Directory,
+    witness::plant::{kept, log_keys},
 };
 use crate::{
     adapters::{archive::PackArchive, keys::Keys},
@@ -122,10 +128,43 @@ pub fn run(command: &KeysCommand) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// The keys of a data directory, as its log has them.
+///
+/// # Errors
+/// When they cannot be read.
+pub fn open(data_dir: &Path) -> anyhow::Result<Keys> {
+    let keys = Keys::open(&keys_dir(data_dir))?;
+    // A log that cannot be read is said elsewhere, with more about it.
+    let note = Directory(&data_dir.join("log")).read(CHECKPOINT, CHECKPOINT_BYTES_MAX as u64);
+    let note = note.ok().flatten().and_then(|note| String::from_utf8(note).ok());
+    Ok(match note {
+        Some(note) => keys.as_of(&note),
+        None => keys,
+    })
+}
+
+/// Held while keys are changed: one change at a time.
+fn lock(data_dir: &Path) -> anyhow::Result<fs::File> {
+    let folder = keys_dir(data_dir);
+    let file = fs::File::open(&folder).with_context(|| folder.display().to_string())?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(fs::TryLockError::WouldBlock) => bail!("another command changes {}", folder.display()),
+        Err(fs::TryLockError::Error(error)) => Err(error).with_context(|| folder.display().to_string()),
+    }
+}
+
 fn list(data_dir: &Path) -> anyhow::Result<()> {
     let keys = Keys::open(&keys_dir(data_dir))?;
     let (current, next) = (keys.verifier_key(), keys.announced_key());
-    for key in log_keys(data_dir)? {
+    let mut listed = log_keys(data_dir)?;
+    for held in [Some(&current), next.as_ref()].into_iter().flatten() {
+        let held = VerifierKey::parse(held).map_err(anyhow::Error::msg)?;
+        if !listed.contains(&held) {
+            listed.push(held);
+        }
+    }
+    for key in listed {
         let line = key.line();
         let state = if line == current {
             "current: signs checkpoints, exports, receipts and backups"
@@ -135,7 +174,7 @@ fn list(data_dir: &Path) -> anyhow::Result<()> {
                 None => "next: not in the log yet; it begins to sign when the service starts",
             }
         } else {
-            "retired"
+            "not held here: retired, or of another copy of the keys"
         };
         println!("{line}");
         println!("  {state}");
@@ -149,6 +188,7 @@ fn list(data_dir: &Path) -> anyhow::Result<()> {
 }
 
 fn rotate(data_dir: &Path) -> anyhow::Result<()> {
+    let _alone = lock(data_dir)?;
     let folder = keys_dir(data_dir);
     let mut keys = Keys::open(&folder)?;
     refuse_pending(data_dir, &keys)?;
@@ -167,8 +207,16 @@ fn rotate(data_dir: &Path) -> anyhow::Result<()> {
 
 fn retire(args: &RetireArgs) -> anyhow::Result<()> {
     let data_dir = &args.data.data;
+    let _alone = lock(data_dir)?;
     let folder = keys_dir(data_dir);
     let mut keys = Keys::open(&folder)?;
+    if open(data_dir)?.verifier_key() != keys.verifier_key() {
+        // The folder is a copy from the overlap; the log has it behind itself.
+        let old = keys.verifier_key();
+        keys.retire(&folder)?;
+        println!("the log retired {old} before; it is destroyed here, too");
+        return Ok(());
+    }
     let old = keys.verifier_key();
     let next = keys.announced_key().context("no next key is announced; `lineproof keys rotate` makes one")?;
     refuse_pending(data_dir, &keys)?;
@@ -179,7 +227,7 @@ fn retire(args: &RetireArgs) -> anyhow::Result<()> {
     let key = |line: &str| VerifierKey::parse(line).map_err(anyhow::Error::msg);
     let (old_key, next_key) = (key(&old)?, key(&next)?);
     signed_by(data_dir, CHECKPOINT, &next_key)?.context("the log has no checkpoint")?;
-    if let (Some(why), false) = (not_witnessed(data_dir, &next_key)?, args.unwitnessed) {
+    if let (Some(why), false) = (not_witnessed(data_dir, &next_key, index)?, args.unwitnessed) {
         bail!("{why}; wait for the witnesses, or say --unwitnessed");
     }
     // 2. The proof of it, for everybody who has the old key only. It must hold before the old key is gone.
@@ -204,12 +252,14 @@ fn retire(args: &RetireArgs) -> anyhow::Result<()> {
     note_retired(data_dir, &old)?;
     println!("{old} is destroyed");
     println!("now signs {next}");
+    println!("back up {} again, apart from the data: a copy from before is of little use", folder.display());
     println!("who has only the old key verifies with --handover {}", path.display());
     println!("restart the service; a running one signs with both keys until then");
     Ok(())
 }
 
 fn rotate_sealing(data_dir: &Path) -> anyhow::Result<()> {
+    let _alone = lock(data_dir)?;
     let folder = keys_dir(data_dir);
     let mut keys = Keys::open(&folder)?;
     refuse_pending(data_dir, &keys)?;
@@ -226,6 +276,7 @@ fn rotate_sealing(data_dir: &Path) -> anyhow::Result<()> {
 
 /// Seals everything under the newest key and destroys the others. After a kill it is done again; what is done stays.
 fn retire_sealing(data_dir: &Path) -> anyhow::Result<()> {
+    let _alone = lock(data_dir)?;
     let folder = keys_dir(data_dir);
     let config = Config::load(data_dir)?;
     let mut keys = Keys::open(&folder)?;
@@ -237,7 +288,7 @@ fn retire_sealing(data_dir: &Path) -> anyhow::Result<()> {
     // No backup copies files under its hands.
     let _no_backup = backup::lock(data_dir)?;
     // The log first: who holds it holds the data directory.
-    let (log, _reader) = open_log(&config, data_dir, &keys)?;
+    let (log, _reader) = open_log(&config, data_dir, &open(data_dir)?)?;
     let progress = Progress::new(None, "entries looked at");
     let records = log.reseal(&keys.newest_private_sealer(), |done, _| progress.at(done))?;
     let archive = PackArchive::open(data_dir.join("images"), keys.image_sealer())?;
@@ -253,6 +304,7 @@ fn retire_sealing(data_dir: &Path) -> anyhow::Result<()> {
     keys.retire_masters(&folder)?;
     println!("sealed {} private records and the keys of {} image packs under {}", records.records, packs.packs, newest);
     println!("destroyed master key {}", older);
+    println!("back up {} again, apart from the data", folder.display());
     println!("older copies of {} still open older backups: keep one as long as you keep those", folder.display());
     drop(log);
     Ok(())
@@ -290,8 +342,9 @@ pub fn record(
 /// When the text is no file of keys, or names none of a log.
 pub fn log_key(file: &str, keys: &Keys) -> anyhow::Result<LogKey> {
     let given = file.parse::<AuditorKeys>()?.logs();
-    let held = keys.verifier_key();
-    let key = given.iter().find(|key| key.line() == held).or(given.first()).context("it names no key of a log")?;
+    let held = [Some(keys.verifier_key()), keys.announced_key()];
+    let find = |held: &Option<String>| given.iter().find(|key| Some(key.line()) == *held);
+    let key = held.iter().find_map(find).or(given.first()).context("it names no key of a log")?;
     let others: Vec<LogKey> = given.iter().map(|key| key.line().parse()).collect::<Result<_, _>>()?;
     Ok(key.line().parse::<LogKey>()?.with_earlier(&others))
 }
@@ -326,12 +379,17 @@ fn read_bundle(directory: &Directory<'_>, tile: Tile) -> anyhow::Result<(Vec<u8>
     bail!("{} is missing; `lineproof fsck` says more", tile.path())
 }
 
-/// Why witnesses' cosignatures would be lost with the old key, if they would.
-fn not_witnessed(data_dir: &Path, next: &VerifierKey) -> anyhow::Result<Option<String>> {
-    match signed_by(data_dir, WITNESSED, next) {
-        Ok(_) => Ok(None),
-        Err(error) => Ok(Some(format!("{error:#}"))),
+/// Why evidence would lose its witnesses with the old key, if it would. Whether a witness would cosign under the new key
+/// alone, only the witness knows.
+fn not_witnessed(data_dir: &Path, next: &VerifierKey, announced: u64) -> anyhow::Result<Option<String>> {
+    if kept(&Config::load(data_dir)?, data_dir, Vec::new())?.is_none() {
+        return Ok(None);
     }
+    Ok(match signed_by(data_dir, WITNESSED, next) {
+        Ok(Some(size)) if size > announced => None,
+        Ok(_) => Some("no witnessed checkpoint covers the announcement of the next key".into()),
+        Err(error) => Some(format!("{error:#}")),
+    })
 }
 
 /// The size of a checkpoint file that this key signed; `None` when there is no such file.
@@ -374,7 +432,11 @@ fn refuse_pending(data_dir: &Path, keys: &Keys) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn set_pending(data_dir: &Path, event: RotationEvent, key: RotatedKey) -> anyhow::Result<()> {
+/// Says what is meant, or was done, until the log has it.
+///
+/// # Errors
+/// When it cannot be written.
+pub(super) fn set_pending(data_dir: &Path, event: RotationEvent, key: RotatedKey) -> anyhow::Result<()> {
     let text = serde_json::to_vec(&Pending { event, key })?;
     write_durably(&pending_path(data_dir), &text)
 }
@@ -383,7 +445,7 @@ fn set_pending(data_dir: &Path, event: RotationEvent, key: RotatedKey) -> anyhow
 fn list_key(data_dir: &Path, vkey: &str) -> anyhow::Result<()> {
     let path = vkey_path(data_dir);
     let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-    if text.lines().any(|line| line == vkey) {
+    if text.lines().any(|line| line.trim() == vkey) {
         return Ok(());
     }
     write_durably(&path, format!("{}\n{vkey}\n", text.trim_end()).as_bytes())
@@ -392,11 +454,18 @@ fn list_key(data_dir: &Path, vkey: &str) -> anyhow::Result<()> {
 fn note_retired(data_dir: &Path, vkey: &str) -> anyhow::Result<()> {
     let path = vkey_path(data_dir);
     let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-    let noted = format!("{RETIRED_NOTE}\n{vkey}");
-    if text.contains(&noted) {
-        return Ok(());
+    let mut noted = String::with_capacity(text.len() + RETIRED_NOTE.len());
+    let mut before = "";
+    for line in text.lines() {
+        if line.trim() == vkey && before != RETIRED_NOTE {
+            noted.push_str(RETIRED_NOTE);
+            noted.push('\n');
+        }
+        noted.push_str(line);
+        noted.push('\n');
+        before = line;
     }
-    write_durably(&path, text.replace(vkey, &noted).as_bytes())
+    if noted == text { Ok(()) } else { write_durably(&path, noted.as_bytes()) }
 }
 
 fn write_durably(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {

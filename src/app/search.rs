@@ -13,10 +13,9 @@ use super::{
     client,
     config::Config,
     history::{SearchArgs, ShowArgs, Shown, ShownCount, ShownErased, write_counts, write_json, write_table},
-    reindex, server,
+    keys, reindex, server,
 };
 use crate::{
-    adapters::keys::Keys,
     edge::{convert, pb},
     ports::index::Order,
     types::{Instant, Verdict},
@@ -156,7 +155,7 @@ fn time(timestamp: prost_types::Timestamp) -> Option<String> {
 pub fn reindex(args: &ReindexArgs) -> anyhow::Result<ExitCode> {
     let data_dir = &args.data.data;
     let config = Config::load(data_dir)?;
-    let keys = Keys::open(&data_dir.join("keys"))?;
+    let keys = keys::open(data_dir)?;
     let (log, reader) = server::open_log(&config, data_dir, &keys)?;
     let bar = super::camera::progress::Progress::new(None, "entries");
     let entries = reindex::reindex(&data_dir.join("index"), keys.index_key(), Arc::new(reader), |progress| {

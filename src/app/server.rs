@@ -121,7 +121,7 @@ impl Server {
     /// # Errors
     /// What keeps the service from starting. Damage in the log does not: it is then read-only.
     pub fn open(config: Config, data_dir: &Path, role: Role) -> anyhow::Result<Self> {
-        let keys = Keys::open(&data_dir.join("keys"))?;
+        let keys = keys::open(data_dir)?;
         let clock = Arc::new(SystemClock::new());
         let packs = Arc::new(PackArchive::open(data_dir.join("images"), keys.image_sealer())?);
         let archive: Arc<dyn ImageArchive> = packs.clone();
@@ -501,8 +501,12 @@ impl FrameIndex for NothingAppended {
 
 fn open_index(path: &Path, keys: &Keys) -> anyhow::Result<Arc<SledIndex>> {
     let (index, found) = SledIndex::open(path, keys.index_key())?;
-    if let Found::Replaced { reason, aside } = found {
-        tracing::warn!(reason, aside = %aside.display(), "the index could not be used; it is rebuilt from the log");
+    match found {
+        Found::Whole | Found::New => {}
+        Found::OtherKey => tracing::info!("the index is built anew, under another master key than before"),
+        Found::Replaced { reason, aside } => {
+            tracing::warn!(reason, aside = %aside.display(), "the index could not be used; it is rebuilt from the log");
+        }
     }
     Ok(Arc::new(index))
 }

@@ -166,9 +166,10 @@ fn keys_of(args: &VerifyArgs) -> anyhow::Result<Keys> {
 fn take_handovers(paths: &[PathBuf], keys: &mut Keys) -> anyhow::Result<Findings> {
     let mut findings = Findings { steps: Vec::new(), problem: None };
     for path in paths {
-        let text = read_bounded(path, PASSPORT_BYTES_MAX as u64)?;
-        let text = String::from_utf8(text).with_context(|| format!("{}: a handover is text", path.display()))?;
-        match take_handover(&text, keys) {
+        let bytes = read_bounded(path, FILE_BYTES_MAX)?;
+        let text = std::str::from_utf8(&bytes).ok().filter(|text| text.len() <= PASSPORT_BYTES_MAX);
+        let not_one = || Problem::NotRecognised { reason: format!("{} is no handover", path.display()) };
+        match text.ok_or_else(not_one).and_then(|text| take_handover(text, keys)) {
             Ok((step, _)) => findings.steps.push(step),
             Err(problem) => return Ok(Findings { problem: Some(problem), ..findings }),
         }

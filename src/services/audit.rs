@@ -109,7 +109,7 @@ impl AuditService {
     /// # Errors
     /// [`AuditError::Read`].
     pub fn checkpoint(&self) -> Result<SignedCheckpoint, AuditError> {
-        let latest = self.reader.checkpoint()?;
+        let latest = self.latest()?;
         // The same checkpoint with more signatures under it, where there are.
         let witnessed = self.witnessed()?.filter(|witnessed| witnessed.size == latest.size);
         Ok(witnessed.unwrap_or(latest))
@@ -126,7 +126,19 @@ impl AuditService {
     /// The checkpoint that evidence over the first `size` entries is given under.
     fn covering(&self, size: u64, latest: SignedCheckpoint) -> Result<SignedCheckpoint, AuditError> {
         let witnessed = self.witnessed.as_ref().map(|witnessed| witnessed.covering(size)).transpose()?;
-        Ok(witnessed.flatten().unwrap_or(latest))
+        // One that only an earlier key of the log signed is nothing to give evidence under that this key signs.
+        Ok(witnessed.flatten().and_then(|witnessed| self.under_our_key(&witnessed)).unwrap_or(latest))
+    }
+
+    fn latest(&self) -> Result<SignedCheckpoint, AuditError> {
+        let latest = self.reader.checkpoint()?;
+        Ok(self.under_our_key(&latest).unwrap_or(latest))
+    }
+
+    /// A checkpoint as evidence is given under it, if the key that signs the evidence has signed it.
+    fn under_our_key(&self, checkpoint: &SignedCheckpoint) -> Option<SignedCheckpoint> {
+        let note = self.signer.put_last(&checkpoint.note)?;
+        Some(SignedCheckpoint { note: note.into(), ..checkpoint.clone() })
     }
 
     /// The passports of a part's decisions, oldest first, at most [`PASSPORTS_MAX`]. `who` asked is noted.
@@ -134,7 +146,7 @@ impl AuditService {
     /// # Errors
     /// [`AuditError`].
     pub fn passports_by_serial(&self, serial: &Serial, who: Option<&Opening>) -> Result<Vec<PartPassport>, AuditError> {
-        let checkpoint = self.reader.checkpoint()?;
+        let checkpoint = self.latest()?;
         let selection = Selection { part: Some(serial.clone()), ..Selection::default() };
         let indexes = self.decisions(&selection, checkpoint.size, PASSPORTS_MAX)?;
         if indexes.is_empty() {
@@ -152,7 +164,7 @@ impl AuditService {
     /// # Errors
     /// [`AuditError`].
     pub fn passport_by_index(&self, index: EntryIndex, who: Option<&Opening>) -> Result<PartPassport, AuditError> {
-        let mut checkpoint = self.reader.checkpoint()?;
+        let mut checkpoint = self.latest()?;
         if index.0 < checkpoint.size {
             checkpoint = self.covering(index.0 + 1, checkpoint)?;
         }
@@ -195,7 +207,7 @@ impl AuditService {
         sink: impl Write,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<ExportReport, AuditError> {
-        let checkpoint = self.reader.checkpoint()?;
+        let checkpoint = self.latest()?;
         let mut indexes = self.decisions(selection, checkpoint.size, ENTRIES_MAX + 1)?;
         if indexes.is_empty() {
             return Err(ExportError::Nothing.into());

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Command, Output},
 };
@@ -12,8 +13,11 @@ use lineproof::core::lineage::{
 };
 
 use crate::{
+    erase::{killed, private_keys},
     evidence::all_entries,
-    harness::{Plant, block_on, lineproof, part, text},
+    faults::copy_folder,
+    harness::{Plant, Service, block_on, lineproof, part, skipped, text},
+    syscalls::{has_strace, injected},
 };
 
 /// Runs the service for one more part and stops it.
@@ -97,6 +101,11 @@ fn the_logs_key_changes_and_every_holder_of_a_key_can_go_on_verifying() {
     let said = good(&plant.run(&["keys", "retire"]));
     assert!(said.contains("--handover"), "{said}");
     assert_eq!(service.stop().code, Some(0));
+    // Evidence that is given before the next start, under a checkpoint of both.
+    good(&plant.run(&["export", "--out", "between.zip"]));
+    for key in [&new_key, &plant.vkey()] {
+        assert_eq!(verify(&plant.folder().join("between.zip"), key, &[]).0, 0);
+    }
     assert!(!fs::read_to_string(plant.data().join("keys/log.skey")).unwrap().trim().contains('\n'));
     one_part(&plant, 3);
     assert_eq!(last_checkpoint(&plant).matches("\n\u{2014} ").count(), 1);
@@ -118,6 +127,12 @@ fn the_logs_key_changes_and_every_holder_of_a_key_can_go_on_verifying() {
         let (code, said) = verify(&evidence, &old_key, &[handover]);
         assert!(code == 0 && said.contains("Handover: entry"), "{said}");
     }
+    // A policy that lists the old key lists the one it was changed for.
+    let policy = file(&plant, "policy", format!("log {}quorum none\n", String::from_utf8_lossy(&old)).as_bytes());
+    let mut with_policy = lineproof();
+    with_policy.arg("verify").arg(at("after.zip")).arg("--policy").arg(&policy);
+    assert_eq!(with_policy.output().unwrap().status.code(), Some(1));
+    good(&with_policy.arg("--handover").arg(handover).output().unwrap());
     let (code, said) = verify(handover, &old_key, &[]);
     assert!(code == 0 && said.contains(&new), "{said}");
     // A passport of something else hands nothing over; a changed one is none.
@@ -158,6 +173,163 @@ fn a_checkpoint_under_a_retired_key_is_refused() {
     assert!(code == 1 && said.contains("retired"), "{said}");
     let ended = plant.try_serve().err().expect("a log under another key is not served");
     assert!(ended.log.contains("signed with another key"), "{}", ended.log);
+}
+
+#[test]
+fn a_copy_of_the_keys_from_the_overlap_is_enough_for_what_comes_after() {
+    let plant = Plant::new();
+    good(&plant.run(&["backup", "--new-key", "backup.key"]));
+    let recipient = good(&plant.run(&["backup", "--new-key", "second.key"]));
+    let recipient = recipient.split_whitespace().find(|word| word.starts_with("age1")).unwrap().to_owned();
+    let backup =
+        |more: &[&str]| good(&plant.run(&[&["backup", "--recipient", &recipient, "--to", "store"], more].concat()));
+    good(&plant.run(&["keys", "rotate"]));
+    one_part(&plant, 1);
+    backup(&["--new-store"]);
+    let kept = plant.folder().join("kept-keys");
+    copy_keys(&plant, &kept);
+    good(&plant.run(&["keys", "retire"]));
+    let after = plant.folder().join("keys-after");
+    copy_keys(&plant, &after);
+    one_part(&plant, 2);
+    backup(&[]);
+    let manifests = || -> Vec<String> {
+        let items = fs::read_dir(plant.folder().join("store/backups")).unwrap();
+        let mut names: Vec<String> = items
+            .filter_map(|item| item.unwrap().file_name().to_str()?.strip_suffix(".manifest").map(str::to_owned))
+            .collect();
+        names.sort();
+        names
+    };
+    let [older, newer] = &manifests()[..] else { panic!("{:?}", manifests()) };
+    let vkey = plant.vkey().display().to_string();
+    let restore = |keys: &Path, to: &str, more: &[&str]| {
+        let keys = keys.display().to_string();
+        let usual = ["restore", "store", "--data", to, "--key", &vkey, "--identity", "second.key", "--keys", &keys];
+        plant.run(&[&usual[..], more].concat())
+    };
+    let restored = |to: &str| {
+        let dir = plant.folder().join(to);
+        let served = Service::spawn(lineproof().arg("serve").arg("--data").arg(&dir));
+        let service = served.unwrap_or_else(|ended| panic!("{}", ended.log));
+        assert_eq!(service.stop().code, Some(0));
+        let fsck =
+            lineproof().args(["fsck", "--data"]).arg(&dir).arg("--key").arg(dir.join("log.vkey")).output().unwrap();
+        good(&fsck);
+        assert_eq!(verify(&dir, &plant.vkey(), &[]).0, 0);
+        let entries = all_entries(&dir);
+        entries.iter().filter_map(|entry| Rotation::read(entry.as_bytes())).map(|said| said.event).collect::<Vec<_>>()
+    };
+    let both_events = [RotationEvent::Announced, RotationEvent::Retired];
+
+    // The newer backup with the copy from the overlap: the log says which key it is at.
+    good(&restore(&kept, "one", &["--unwitnessed"]));
+    assert_eq!(restored("one"), both_events);
+    assert_eq!(fs::read_dir(plant.folder().join("one/log/handover")).unwrap().count(), 1, "it cannot be made again");
+    // The older one with the keys from after: the log says of the old key that it is retired.
+    let refused = restore(&after, "two", &["--unwitnessed", "--backup", older]);
+    assert!(text(&refused).contains("second history"), "{}", text(&refused));
+    fs::remove_file(plant.folder().join(format!("store/backups/{newer}.manifest"))).unwrap();
+    good(&restore(&after, "two", &["--unwitnessed"]));
+    assert_eq!(restored("two"), both_events);
+
+    // The copy put back in place of lost keys serves, and `retire` brings it up to date.
+    fs::remove_dir_all(plant.data().join("keys")).unwrap();
+    fs::rename(&kept, plant.data().join("keys")).unwrap();
+    one_part(&plant, 3);
+    let said = good(&plant.run(&["keys", "retire"]));
+    assert!(said.contains("retired"), "{said}");
+    one_part(&plant, 4);
+    good(&plant.run(&["fsck"]));
+}
+
+fn copy_keys(plant: &Plant, to: &Path) {
+    fs::create_dir(to).unwrap();
+    fs::set_permissions(to, fs::Permissions::from_mode(0o700)).unwrap();
+    for name in ["log.skey", "master.key"] {
+        fs::copy(plant.data().join("keys").join(name), to.join(name)).unwrap();
+    }
+}
+
+#[test]
+fn a_witness_by_files_that_knows_only_the_old_key_spoils_no_export() {
+    let plant = Plant::new();
+    let witness = plant.folder().join("witness");
+    let old_key = file(&plant, "old.vkey", &fs::read(plant.vkey()).unwrap());
+    good(
+        &lineproof()
+            .args(["witness", "init", "--name", "oem.example/w", "--log"])
+            .arg(&old_key)
+            .arg(&witness)
+            .output()
+            .unwrap(),
+    );
+    let vkey = fs::read_to_string(witness.join("witness.vkey")).unwrap();
+    let config = fs::read_to_string(plant.data().join("lineproof.toml")).unwrap();
+    let table = format!("{config}\n[[witness]]\nname = \"oem\"\nvkey = \"{}\"\n", vkey.trim());
+    fs::write(plant.data().join("lineproof.toml"), table).unwrap();
+    one_part(&plant, 1);
+    good(&plant.run(&["keys", "rotate"]));
+    one_part(&plant, 2);
+    let refused = plant.run(&["keys", "retire"]);
+    assert!(text(&refused).contains("no witnessed checkpoint"), "{}", text(&refused));
+    good(&plant.run(&["witness", "request", "request"]));
+    let mut sign = lineproof();
+    sign.args(["witness", "sign", "--dir"]).arg(&witness).arg(plant.folder().join("request"));
+    good(&sign.output().unwrap());
+    good(&plant.run(&["witness", "import", "request.cosigned"]));
+    // It gave the lines back with its own between those of the log.
+    let at = |name: &str| plant.folder().join(name);
+    good(&plant.run(&["export", "--out", "while.zip"]));
+    good(&plant.run(&["passport", "SN-00001", "--out", "while.tlog-proof"]));
+    for key in [&old_key, &plant.vkey()] {
+        assert_eq!(verify(&at("while.zip"), key, &[]).0, 0);
+        assert_eq!(verify(&at("while.tlog-proof"), key, &[]).0, 0);
+    }
+    good(&plant.run(&["keys", "retire"]));
+    one_part(&plant, 3);
+    good(&plant.run(&["export", "--out", "after.zip"]));
+    good(&plant.run(&["passport", "SN-00001", "--out", "after.tlog-proof"]));
+    assert_eq!(verify(&at("after.zip"), &plant.vkey(), &[]).0, 0);
+    assert_eq!(verify(&at("after.tlog-proof"), &plant.vkey(), &[]).0, 0);
+}
+
+#[test]
+fn a_key_under_which_anybody_can_sign_is_none() {
+    let plant = Plant::new();
+    one_part(&plant, 1);
+    good(&plant.run(&["passport", "SN-00001", "--out", "part.tlog-proof"]));
+    let top = |first: u8, last: u8| [&[first][..], &[0xff; 30], &[last]].concat();
+    let mut bytes = vec![
+        [&[1][..], &[0; 31]].concat(),
+        vec![0; 32],
+        // No point of the curve, the prime and more, minus one, and one with the sign of a zero.
+        [&[2][..], &[0; 31]].concat(),
+        top(0xed, 0x7f),
+        top(0xee, 0xff),
+        top(0xec, 0x7f),
+        [&[1][..], &[0; 30], &[0x80]].concat(),
+    ];
+    for order_8 in [
+        "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+        "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+    ] {
+        bytes.push((0..32).map(|at| u8::from_str_radix(&order_8[at * 2..at * 2 + 2], 16).unwrap()).collect());
+    }
+    let log = "plant.example/log";
+    for key in bytes {
+        let material = [&[1][..], &key].concat();
+        let id = signed_note::key_id(log, &material);
+        let line = format!("{log}+{id:08x}+{}", base64::Engine::encode(&base64::prelude::BASE64_STANDARD, &material));
+        let (code, said) =
+            verify(&plant.folder().join("part.tlog-proof"), &file(&plant, "weak.vkey", line.as_bytes()), &[]);
+        assert_eq!(code, 2, "{key:?}: {said}");
+    }
+    // What is no text, or too long, is no handover.
+    for handover in [&b"\xff\xfe"[..], &[b'a'; 300_000]] {
+        let handover = file(&plant, "handover", handover);
+        assert_eq!(verify(&plant.folder().join("part.tlog-proof"), &plant.vkey(), &[&handover]).0, 1);
+    }
 }
 
 #[test]
@@ -212,4 +384,61 @@ fn what_one_master_key_sealed_opens_under_the_next_and_the_one_before_is_destroy
     fs::write(plant.data().join("keys/master.key"), before).unwrap();
     let fsck = plant.run(&["fsck"]);
     assert_eq!(fsck.status.code(), Some(1), "{}", text(&fsck));
+}
+
+/// Kills a command at each of its system calls in turn. After each kill everything opens and verifies at once; the same
+/// command again, or what it says is to be done first, brings it to its end.
+fn killed_everywhere(plant: &Plant, arguments: &[&str], is_done: impl Fn() -> bool) {
+    let base = plant.folder().join("base");
+    copy_folder(&plant.data(), &base);
+    let (mut before, mut after) = (0, 0);
+    for syscall in ["fsync", "fdatasync", "rename", "pwrite64", "unlink"] {
+        for number in 1.. {
+            fs::remove_dir_all(plant.data()).unwrap();
+            copy_folder(&base, &plant.data());
+            private_keys(&plant.data());
+            let report = plant.folder().join("strace");
+            let output = killed(plant, arguments, syscall, number, &report);
+            if output.status.success() {
+                assert_eq!(injected(&report), 0, "killed, and it ended well");
+                break;
+            }
+            let at = format!("{arguments:?} killed at {syscall} {number}");
+            if is_done() {
+                after += 1;
+            } else {
+                before += 1;
+                good(&plant.run(arguments));
+                assert!(is_done(), "{at}");
+            }
+            good(&plant.run(&["fsck"]));
+            good(&plant.run(&["passport", "SN-00001", "--out", "part.tlog-proof"]));
+            let (code, said) = verify(&plant.folder().join("part.tlog-proof"), &plant.vkey(), &[]);
+            assert!(code == 0 && said.contains("SN-00001"), "{at}: {said}");
+        }
+    }
+    println!("{arguments:?}: {before} kills before the deed, {after} after it");
+    assert!(before > 1 && after > 0, "{before} kills before the deed, {after} after it");
+    fs::remove_dir_all(base).unwrap();
+}
+
+#[test]
+fn a_change_of_keys_killed_at_any_system_call_is_done_again_or_was_done() {
+    if !has_strace() {
+        return skipped("no strace that can inject");
+    }
+    let plant = Plant::new();
+    one_part(&plant, 1);
+    let lines = |name: &str| fs::read_to_string(plant.data().join("keys").join(name)).unwrap().lines().count();
+    // One change at a time: each is noted in the log by a start.
+    killed_everywhere(&plant, &["keys", "rotate"], || lines("log.skey") == 2);
+    one_part(&plant, 2);
+    killed_everywhere(&plant, &["keys", "rotate", "sealing"], || lines("master.key") == 2);
+    one_part(&plant, 3);
+    killed_everywhere(&plant, &["keys", "retire"], || lines("log.skey") == 1);
+    one_part(&plant, 4);
+    killed_everywhere(&plant, &["keys", "retire", "sealing"], || lines("master.key") == 1);
+    one_part(&plant, 5);
+    let entries = all_entries(&plant.data());
+    assert_eq!(entries.iter().filter(|entry| entry.contains(r#""kind":"rotation""#)).count(), 4);
 }

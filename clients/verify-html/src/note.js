@@ -15,6 +15,34 @@ const VKEY = new RegExp(`^(${NAME})\\+([0-9a-f]{8})\\+([A-Za-z0-9+/=]{44})$`, "u
 const SIGNATURE = new RegExp(`^\u2014 (${NAME}) ([A-Za-z0-9+/=]+)$`, "u");
 const BLANK = /^\p{White_Space}+|\p{White_Space}+$/gu;
 
+const PRIME = 2n ** 255n - 19n;
+
+function power(base, exponent) {
+  let result = 1n;
+  for (let square = ((base % PRIME) + PRIME) % PRIME; exponent > 0n; exponent >>= 1n) {
+    if (exponent & 1n) result = (result * square) % PRIME;
+    square = (square * square) % PRIME;
+  }
+  return result;
+}
+
+const divide = (a, b) => ((((a * power(b, PRIME - 2n)) % PRIME) + PRIME) % PRIME);
+const D = divide(-121665n, 121666n);
+const squareOfX = (y) => divide(y * y - 1n, D * y * y + 1n);
+
+/** Whether 32 bytes are a point of edwards25519 in its one spelling (RFC 8032, 5.1.3), and not of small order. */
+function isPoint(key) {
+  const number = BigInt(`0x${hex(Uint8Array.from(key).reverse())}`);
+  const sign = number >> 255n;
+  let y = number & ((1n << 255n) - 1n);
+  if (y >= PRIME) return false;
+  const square = squareOfX(y);
+  if (power(square, (PRIME - 1n) / 2n) > 1n || (square === 0n && sign === 1n)) return false;
+  // Doubled three times, a point of small order is the neutral one, whose y is 1; y alone tells y after doubling.
+  for (let times = 0; times < 3; times += 1) y = divide(y * y + squareOfX(y), 2n - (y * y - squareOfX(y)));
+  return y !== 1n;
+}
+
 /** The keys of a key file by name and id. */
 export async function readKeys(text) {
   const keys = new Map();
@@ -34,7 +62,7 @@ export async function readKeys(text) {
       throw wrong();
     }
     const isOurs = (material[0] === 1 || material[0] === 4) && hex(sha256(concat(encode(`${name}\n`), material)).subarray(0, 4)) === id;
-    if (!isOurs) throw wrong();
+    if (!isOurs || !isPoint(material.subarray(1)) || encode(line).length > 512) throw wrong();
     let key;
     try {
       key = await crypto.subtle.importKey("raw", material.subarray(1), "Ed25519", false, ["verify"]);

@@ -70,6 +70,9 @@ pub enum Found {
         reason: String,
         aside: PathBuf,
     },
+    /// It was made with another key, as after a change of the master key, and is removed: its hashes say something to whoever
+    /// has that key, and nobody else needs it.
+    OtherKey,
 }
 
 /// The index in one folder. Cheap to share; see [`DecisionIndex`] for who may call what.
@@ -119,6 +122,10 @@ impl SledIndex {
                 let state = State::open(path, &key).map_err(|error| open_error(path, error))?;
                 (state, Found::Replaced { reason, aside })
             }
+            Err(OpenError::OtherKey) => {
+                fs::remove_dir_all(path).map_err(|error| storage(path, error.to_string()))?;
+                (State::open(path, &key).map_err(|error| open_error(path, error))?, Found::OtherKey)
+            }
             Err(error) => return Err(open_error(path, error)),
         };
         let index = Self {
@@ -157,6 +164,8 @@ impl SledIndex {
     fn fault(&self, fault: Fault) -> IndexError {
         match fault {
             Fault::Disk(reason) => storage(&self.path, reason),
+            // Looked at when it was opened, and never again.
+            Fault::OtherKey => storage(&self.path, "it is keyed with another key".into()),
             Fault::Damage(reason) => {
                 *self.damage.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.clone());
                 storage(&self.path, reason)
@@ -458,6 +467,7 @@ impl State {
         read.map_err(|fault| match fault {
             Fault::Disk(reason) => OpenError::Disk(io::Error::other(reason)),
             Fault::Damage(reason) => OpenError::Unusable(reason),
+            Fault::OtherKey => OpenError::OtherKey,
         })
     }
 
@@ -473,7 +483,7 @@ impl State {
             }
             Some(FORMAT_VERSION) => {
                 if !store.read(keys::KEY_CHECK, |bytes| Ok(bytes == key_check.as_bytes()))? {
-                    return Err(Fault::Damage("it was made with another index key".into()));
+                    return Err(Fault::OtherKey);
                 }
                 store.read(keys::MANIFEST, Manifest::decode)?
             }
@@ -613,5 +623,6 @@ fn open_error(path: &Path, error: OpenError) -> IndexError {
         OpenError::InUse => IndexError::InUse { path: path.display().to_string() },
         OpenError::Disk(error) => storage(path, error.to_string()),
         OpenError::Unusable(reason) => storage(path, reason),
+        OpenError::OtherKey => storage(path, "it is keyed with another key".into()),
     }
 }

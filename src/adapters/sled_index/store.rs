@@ -33,6 +33,8 @@ pub(super) enum OpenError {
     Disk(io::Error),
     /// It will not open: to be moved aside.
     Unusable(String),
+    /// It is whole, and keyed with another key.
+    OtherKey,
 }
 
 /// Why the index cannot answer.
@@ -42,6 +44,8 @@ pub(super) enum Fault {
     Disk(String),
     /// What must be there is not, or does not read: the index has to be rebuilt.
     Damage(String),
+    /// What it was keyed with is not the key it is opened with.
+    OtherKey,
 }
 
 impl From<sled::Error> for Fault {

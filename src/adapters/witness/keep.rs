@@ -86,7 +86,7 @@ impl CosignedFiles {
     }
 
     fn satisfies(&self, cosigned: &Cosigned) -> bool {
-        self.policy.evaluate(&self.log, &cosigned.cosignatures()).is_satisfied()
+        self.policy.evaluate(cosigned.signers(), &cosigned.cosignatures()).is_satisfied()
     }
 }
 

@@ -15,6 +15,8 @@ use crate::{adapters::log::copy::bundle_places, app::config::Config};
 /// taken before the checkpoint; the others belong to a running process.
 const APART: &[&str] =
     &["keys", "index", "wal", "log", "private", "witness", "lock", "backup.lock", "witness.lock", "restoring"];
+/// How one signing key of the log came after another.
+const HANDOVERS: &str = "log/handover";
 /// Cosigned checkpoints in `log/`.
 const COSIGNED: &[&str] = &["checkpoint.witnessed", "checkpoint.cosigned"];
 /// Longest file that is taken into memory at once.
@@ -91,6 +93,8 @@ pub fn bundles(data_dir: &Path, count: u64) -> anyhow::Result<Vec<Item>> {
 pub fn others(data_dir: &Path, anchor: &Path) -> anyhow::Result<(Vec<Item>, Vec<String>)> {
     let (mut items, mut skipped) = (Vec::new(), Vec::new());
     let mut folders = vec![PathBuf::new()];
+    // Of the log, what does not follow from its entries: a handover cannot be made again.
+    folders.extend(Some(PathBuf::from(HANDOVERS)).filter(|folder| data_dir.join(folder).is_dir()));
     while let Some(folder) = folders.pop() {
         let path = data_dir.join(&folder);
         for found in fs::read_dir(&path).with_context(|| path.display().to_string())? {

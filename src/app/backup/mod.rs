@@ -21,12 +21,11 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 
 pub use self::restore::{RestoreArgs, run as restore};
-use super::{camera::progress::Progress, cli::DataArgs, config::Config, witness::plant::log_keys};
+use super::{camera::progress::Progress, cli::DataArgs, config::Config, keys, witness::plant::log_keys};
 use crate::{
     adapters::{
         backup::{AgeSealer, DirectoryStore, S3Settings, S3Store, create_identity},
         clock::SystemClock,
-        keys::Keys,
     },
     core::{
         backup::{MANIFEST_BYTES_MAX, Manifest, Restored, STORE_FILE, store_origin, store_text},
@@ -94,7 +93,7 @@ fn new_key(path: &Path) -> anyhow::Result<()> {
 fn backup(args: &BackupArgs) -> anyhow::Result<()> {
     let data_dir = &args.data.data;
     let config = Config::load(data_dir)?;
-    let keys = Keys::open(&data_dir.join("keys"))?;
+    let keys = keys::open(data_dir)?;
     let earlier: Vec<VerifierKey> =
         log_keys(data_dir)?.iter().map(|key| key.line().parse()).collect::<Result<_, _>>()?;
     // Older backups in the store may be signed by a key that this one took the place of.

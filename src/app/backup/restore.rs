@@ -33,14 +33,16 @@ use crate::{
         cli::DataArgs,
         config::{self, Config},
         fsck,
-        keys::log_key,
+        keys::{log_key, set_pending},
         verify,
     },
     core::{
         backup::{FileRecord, Manifest, Restored, Table},
+        export::keys::Keys as AuditorKeys,
         lineage::{
             checkpoint::{CHECKPOINT_BYTES_MAX, Checkpoint, VerifierKey},
             passport::{PASSPORT_BYTES_MAX, Passport},
+            rotation::{RotatedKey, RotationEvent},
         },
     },
     ports::backup::{BlobOpener, BlobStore},
@@ -128,10 +130,10 @@ pub fn run(args: &RestoreArgs) -> anyhow::Result<ExitCode> {
 
 fn restore(args: &RestoreArgs, part: &Part) -> anyhow::Result<String> {
     // 1. What is trusted: the log's key, and the keys that were kept apart.
-    let key = read(&args.key, CHECKPOINT_BYTES_MAX as u64)?;
+    let given = read(&args.key, CHECKPOINT_BYTES_MAX as u64)?;
     let keys = Keys::open(&args.keys)?;
-    let key = log_key(&key, &keys).with_context(|| args.key.display().to_string())?;
-    if keys.verifier_key() != key.to_string() {
+    let key = log_key(&given, &keys).with_context(|| args.key.display().to_string())?;
+    if ![Some(keys.verifier_key()), keys.announced_key()].contains(&Some(key.to_string())) {
         bail!("{} holds the keys of {}, not of {key}", args.keys.display(), keys.verifier_key());
     }
     let opener = AgeOpener::read(&args.identity)?;
@@ -151,9 +153,17 @@ fn restore(args: &RestoreArgs, part: &Part) -> anyhow::Result<String> {
     ok(&format!("its {} blobs are there, each as long as it was", backup.blobs.len()));
     let table = backup.table(&*store, &opener)?;
     let copy = log_copy(&table, &backup.manifest, &key)?;
+    // A copy of the keys may be from before the log's key had changed, a backup as well.
+    let keys = keys.as_of(&copy.note);
     Checkpoint::open(&copy.note, keys.log_signer().verifier_key()).with_context(|| {
-        format!("this backup is from before the log's key changed; it needs the keys of that time, not {key}")
+        format!(
+            "this backup needs the keys of its time: its log is not signed by {}, which {} holds",
+            keys.verifier_key(),
+            args.keys.display()
+        )
     })?;
+    let key = log_key(&given, &keys)?;
+    let signed = given.parse::<AuditorKeys>()?.open_checkpoint(copy.note.as_bytes())?.key.line();
     // 4. The log, and the proof that it goes on from there.
     let (config_files, other_files): (Vec<&FileRecord>, Vec<&FileRecord>) =
         table.files.iter().partition(|file| file.path == config::FILE_NAME);
@@ -190,6 +200,10 @@ fn restore(args: &RestoreArgs, part: &Part) -> anyhow::Result<String> {
         let furthest = shown.iter().map(|shown| shown.checkpoint.size).max();
         let restored = Restored { backup: name.clone(), shown: furthest, size };
         fs::write(part.path.join(RESTORED_FILE), serde_json::to_vec(&restored)?)?;
+    }
+    if signed != keys.verifier_key() && !args.read_only {
+        // The backup is from the overlap, and the key that was current then is not here any more.
+        set_pending(&part.path, RotationEvent::Retired, RotatedKey::Log(signed))?;
     }
     check(&part.path, &log, &copy, &keys, &key, &args.key)?;
     // 7. The anchor: what this log must never fall behind. One that is ahead keeps the log from being appended to.
@@ -230,7 +244,11 @@ fn shown(
             Ok(Shown { who: format!("the newer backup {newest}"), checkpoint: Checkpoint::open(&note, key)?, note })
         };
         shown.push(open().with_context(|| {
-            format!("the newer backup {newest} cannot be read; remove {} if it is lost", Manifest::place(newest))
+            format!(
+                "the newer backup {newest} cannot be read. If the log's key has changed since, give --key a file with all its \
+                 keys, such as log.vkey. Only if that backup is really lost, remove {}",
+                Manifest::place(newest)
+            )
         })?);
     }
     shown.sort_by_key(|shown| shown.checkpoint.size);

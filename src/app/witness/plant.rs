@@ -80,7 +80,7 @@ pub fn is_witnessed(data_dir: &Path, note: &str) -> anyhow::Result<Option<bool>>
     let (policy, known) = policy(&config)?;
     let log = log_keys(data_dir)?;
     let cosigned = Cosigned::open(note, &log, &known)?;
-    Ok(Some(policy.evaluate(&log, &cosigned.cosignatures()).is_satisfied()))
+    Ok(Some(policy.evaluate(cosigned.signers(), &cosigned.cosignatures()).is_satisfied()))
 }
 
 /// Asks the witnesses that have a URL; `None` when none has.

@@ -95,6 +95,10 @@ impl VerifierKey {
             return Err("its eight hex digits do not belong to its name and key; a character was mistyped or lost");
         }
         let key = VerifyingKey::from_bytes(bytes).map_err(|_| "its 32 bytes are no Ed25519 key")?;
+        // Under a key of small order anybody can sign; a point written in a second way would be a second key.
+        if key.is_weak() || !is_canonical(bytes) {
+            return Err("its 32 bytes are no Ed25519 key that anybody may trust");
+        }
         Ok(Self { name: name.into(), id: expected, kind, key })
     }
 
@@ -178,6 +182,12 @@ pub fn cosigned_message(time: u64, text: &str) -> String {
     format!("cosignature/v1\ntime {time}\n{text}")
 }
 
+/// Whether a point's y is below the field's prime 2^255 - 19 (RFC 8032 section 5.1.3).
+fn is_canonical(point: &[u8; 32]) -> bool {
+    let is_top = point[31] & 0x7f == 0x7f && point[1..31].iter().all(|byte| *byte == 0xff);
+    !(is_top && point[0] >= 0xed)
+}
+
 fn key_id(name: &str, kind: u8, key: &[u8; 32]) -> [u8; 4] {
     let mut hasher = Sha256::new();
     hasher.update(name.as_bytes());
@@ -219,6 +229,9 @@ impl Keys {
 
     /// Trusts one more key; nothing changes if it is known.
     pub(super) fn trust(&mut self, key: VerifierKey) {
+        if let Some(policy) = &mut self.policy {
+            policy.trust_log(&key);
+        }
         if !self.keys.contains(&key) {
             self.keys.push(key);
         }

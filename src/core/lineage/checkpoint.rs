@@ -300,6 +300,25 @@ impl LogSigner {
         self.sign_with(&checkpoint.text(), self.next.as_deref().into_iter().chain([self]))
     }
 
+    /// The note with this key's signature last among those of the log's name: a verifier takes the last one by a key it was
+    /// given for the one that the rest of the evidence is signed with. `None` when this key has not signed it.
+    #[must_use]
+    pub fn put_last(&self, note: &str) -> Option<String> {
+        let (text, signatures) = note.rsplit_once("\n\n")?;
+        let (mut earlier, mut own, mut others) = (String::new(), String::new(), String::new());
+        for line in signatures.lines() {
+            let signature = signed_note::Signature::from_bytes(line.as_bytes()).ok()?;
+            let place = match signature.name() == self.name() {
+                true if signature.id() == self.key_id() => &mut own,
+                true => &mut earlier,
+                false => &mut others,
+            };
+            place.push_str(line);
+            place.push('\n');
+        }
+        (!own.is_empty()).then(|| format!("{text}\n\n{earlier}{own}{others}"))
+    }
+
     /// The signed note over a text that is no checkpoint: its first line must not be the log's name.
     ///
     /// # Panics
@@ -372,6 +391,16 @@ mod tests {
         assert!(Checkpoint::open(&note, &old).is_ok() && Checkpoint::open(&note, &new).is_ok());
         let keys: crate::core::export::keys::Keys = format!("{new}\n{old}\n").parse().unwrap();
         assert_eq!(keys.open_checkpoint(note.as_bytes()).unwrap().key.line(), old.to_string());
+        // Whoever signs evidence under it has the last word, in whatever order the lines came.
+        let witness = crate::core::witness::cosign::Cosigner::new("w.example/w", &[9; 32]).unwrap();
+        let (text, lines) = note.rsplit_once("\n\n").unwrap();
+        let [first, second] = lines.lines().collect::<Vec<_>>()[..] else { panic!("{lines}") };
+        let by_witness = witness.cosign(&format!("{text}\n"), 9);
+        let shuffled = format!("{text}\n\n{second}\n{by_witness}{first}\n");
+        assert_eq!(both.put_last(&shuffled).unwrap(), format!("{text}\n\n{first}\n{second}\n{by_witness}"));
+        let next = LogSigner::new("plant.example/log", &[8; 32]).unwrap();
+        assert_eq!(next.put_last(&note).unwrap(), format!("{text}\n\n{second}\n{first}\n"));
+        assert_eq!(signer("other.example/log").put_last(&note), None);
         // Any other text only the current one signs.
         let text = both.sign_text("a manifest\n");
         assert!(old.open_note(&text).is_ok() && new.open_note(&text).is_err());

@@ -66,6 +66,8 @@ pub struct Cosigned {
     facts: CheckpointFacts,
     text: String,
     log_lines: Vec<String>,
+    /// Whose lines these are.
+    signers: Vec<VerifierKey>,
     /// By name and id of the key: the order in the note.
     cosignatures: BTreeMap<String, (Cosignature, String)>,
 }
@@ -78,18 +80,19 @@ impl Cosigned {
     pub fn open(note: &str, logs: &[VerifierKey], witnesses: &[VerifierKey]) -> Result<Self, NoteError> {
         let Note { text, signatures } = Note::parse(note)?;
         let facts = read_checkpoint(text)?;
-        let mut log_lines = Vec::new();
+        let (mut log_lines, mut signers) = (Vec::new(), Vec::new());
         for line in &signatures {
             let Some(key) = logs.iter().find(|key| key.is_named_by(line) && key.name() == facts.origin) else {
                 continue;
             };
             check(key, text, line)?;
             log_lines.push(format!("{}\n", line.line));
+            signers.push(key.clone());
         }
         if log_lines.is_empty() {
             return Err(NoteError::NoSignature { origin: facts.origin });
         }
-        let mut cosigned = Self { facts, text: text.to_owned(), log_lines, cosignatures: BTreeMap::new() };
+        let mut cosigned = Self { facts, text: text.to_owned(), log_lines, signers, cosignatures: BTreeMap::new() };
         cosigned.add_lines(&signatures, witnesses)?;
         Ok(cosigned)
     }
@@ -162,6 +165,12 @@ impl Cosigned {
     #[must_use]
     pub fn cosignatures(&self) -> Vec<Cosignature> {
         self.cosignatures.values().map(|(cosignature, _)| cosignature.clone()).collect()
+    }
+
+    /// The log's keys that signed it.
+    #[must_use]
+    pub fn signers(&self) -> &[VerifierKey] {
+        &self.signers
     }
 
     #[must_use]

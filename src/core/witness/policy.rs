@@ -106,6 +106,13 @@ impl Policy {
         &self.logs
     }
 
+    /// Lists one more log, where any is listed: the one that a listed log's key was changed for.
+    pub(in crate::core) fn trust_log(&mut self, key: &VerifierKey) {
+        if !self.logs.is_empty() && !self.logs.contains(key) {
+            self.logs.push(key.clone());
+        }
+    }
+
     #[must_use]
     pub fn witnesses(&self) -> &[VerifierKey] {
         &self.witnesses
