@@ -252,7 +252,10 @@ fn retire(args: &RetireArgs) -> anyhow::Result<()> {
     note_retired(data_dir, &old)?;
     println!("{old} is destroyed");
     println!("now signs {next}");
-    println!("back up {} again, apart from the data: a copy from before is of little use", folder.display());
+    println!(
+        "back up {} again, apart from the data: a copy from before the overlap signs nothing any more",
+        folder.display()
+    );
     println!("who has only the old key verifies with --handover {}", path.display());
     println!("restart the service; a running one signs with both keys until then");
     Ok(())

@@ -367,6 +367,7 @@ fn what_one_master_key_sealed_opens_under_the_next_and_the_one_before_is_destroy
     assert_eq!(service.stop().code, Some(0));
     let said = good(&plant.run(&["keys", "retire", "sealing"]));
     assert!(!said.contains("under no key") && said.contains("destroyed master key"), "{said}");
+    assert!(said.contains("sealed 300 private records"), "{said}");
     let now = fs::read_to_string(plant.data().join("keys/master.key")).unwrap();
     assert!(now.lines().count() == 1 && !before.contains(now.trim()), "the old key is gone");
     // Everything opens under the new key alone: private values in files and in the write-ahead log, and every image.

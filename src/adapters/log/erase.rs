@@ -18,15 +18,13 @@ use std::{
 use super::{
     Command, LogHandle, Shared, files,
     files::damaged,
-    lock_mutex, lock_write, private, reseal,
+    lock_mutex, lock_write, private,
+    reseal::Resealing,
     wal::{self, SEGMENT_ENTRIES, Segment},
 };
 use crate::{
     core::lineage::{private::PrivateField, tiles::TILE_WIDTH, tree::leaf_hash},
-    ports::{
-        lineage::{AppendError, Doomed, EraseError, Intention, PrivateEraser, ReadError},
-        sealer::Sealer,
-    },
+    ports::lineage::{AppendError, Doomed, EraseError, Intention, PrivateEraser, ReadError},
     types::EntryIndex,
 };
 
@@ -47,7 +45,7 @@ pub(super) enum Work {
     /// Destroy values.
     Erase(Arc<[Doomed]>),
     /// Seal every record under this key.
-    Reseal(Arc<dyn Sealer>),
+    Reseal(Arc<Resealing>),
 }
 
 impl Job {
@@ -117,8 +115,8 @@ pub(super) fn in_write_ahead_log(shared: &Shared, active: &mut Segment, work: &W
         let reseal = |record: &wal::Record| {
             let doomed = match work {
                 Work::Erase(doomed) => doomed,
-                Work::Reseal(newest) => {
-                    return reseal::in_write_ahead_log(shared, &**newest, record, &mut resealed);
+                Work::Reseal(resealing) => {
+                    return resealing.in_write_ahead_log(shared, record, &mut resealed);
                 }
             };
             let fields = fields_of(doomed, record.index);

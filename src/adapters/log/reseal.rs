@@ -1,9 +1,14 @@
 //! Sealing private values anew, under the newest of the plant's keys, so that an older one can be destroyed:
 //! `docs/spec/rotation.md`. It goes the way of an erasure: the write-ahead log first, by the writer, then the files.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+};
 
-use super::{LogHandle, Shared, erase::Work, lock_mutex, private};
+use zeroize::Zeroizing;
+
+use super::{LogHandle, Shared, erase::Work, lock_mutex, private, wal};
 use crate::{
     core::lineage::{tiles::TILE_WIDTH, tree::leaf_hash},
     ports::{lineage::EraseError, sealer::Sealer},
@@ -13,10 +18,16 @@ use crate::{
 /// What became of the sealed private records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Resealed {
-    /// Sealed anew, those in files only.
+    /// Sealed anew.
     pub records: u64,
     /// That open under no key of the plant, and stay as they are.
     pub unopened: u64,
+}
+
+/// The key to seal under, and what was done so far.
+pub(super) struct Resealing {
+    newest: Arc<dyn Sealer>,
+    done: Mutex<Resealed>,
 }
 
 impl LogHandle {
@@ -28,9 +39,9 @@ impl LogHandle {
     pub fn reseal(&self, newest: &Arc<dyn Sealer>, mut progress: impl FnMut(u64, u64)) -> Result<Resealed, EraseError> {
         let shared = &*self.shared;
         let _one_at_a_time = lock_mutex(&shared.erasing);
-        let filed = self.work(Work::Reseal(newest.clone()))?;
+        let resealing = Arc::new(Resealing { newest: newest.clone(), done: Mutex::default() });
+        let filed = self.work(Work::Reseal(resealing.clone()))?;
         let size = shared.published().size;
-        let mut done = Resealed::default();
         for bundle in 0..size / TILE_WIDTH {
             let _filing = lock_mutex(&shared.filing);
             private::rewrite(&shared.config.private_dir(), bundle, |index, sealed| {
@@ -38,52 +49,40 @@ impl LogHandle {
                 if let Some(filed) = filed.get(&index) {
                     return Ok(Some(filed.clone()));
                 }
-                let resealed = anew(shared, &**newest, &shared.leaf(index)?, sealed);
-                done.records += u64::from(matches!(resealed, Anew::Sealed(_)));
-                done.unopened += u64::from(matches!(resealed, Anew::Unopened));
-                Ok(resealed.record())
+                Ok(resealing.anew(shared, &shared.leaf(index)?, sealed))
             })?;
             progress((bundle + 1) * TILE_WIDTH, size);
         }
+        let done = *lock_mutex(&resealing.done);
         Ok(done)
     }
 }
 
-/// One record, looked at under the newest key.
-enum Anew {
-    /// It is empty, or sealed under the newest key already.
-    Stays,
-    Sealed(Arc<[u8]>),
-    Unopened,
-}
-
-impl Anew {
-    fn record(self) -> Option<Arc<[u8]>> {
-        match self {
-            Self::Sealed(record) => Some(record),
-            Self::Stays | Self::Unopened => None,
+impl Resealing {
+    /// What a record is to be, if that is not what it is: it is empty, or sealed under the newest key already, or opens
+    /// under no key of the plant.
+    fn anew(&self, shared: &Shared, leaf: &Sha256Digest, sealed: &[u8]) -> Option<Arc<[u8]>> {
+        if sealed.is_empty() || self.newest.open(&leaf.0, sealed).is_ok() {
+            return None;
         }
+        let mut done = lock_mutex(&self.done);
+        let Ok(plain) = shared.sealer.open(&leaf.0, sealed).map(Zeroizing::new) else {
+            done.unopened += 1;
+            return None;
+        };
+        done.records += 1;
+        Some(self.newest.seal(&leaf.0, &plain).into())
     }
-}
 
-fn anew(shared: &Shared, newest: &dyn Sealer, leaf: &Sha256Digest, sealed: &[u8]) -> Anew {
-    if sealed.is_empty() || newest.open(&leaf.0, sealed).is_ok() {
-        return Anew::Stays;
+    /// What the write-ahead log is to have of one record; every record is noted in `filed` as it then is.
+    pub(super) fn in_write_ahead_log(
+        &self,
+        shared: &Shared,
+        record: &wal::Record,
+        filed: &mut HashMap<u64, Arc<[u8]>>,
+    ) -> Option<Arc<[u8]>> {
+        let resealed = self.anew(shared, &leaf_hash(&record.entry), &record.sealed);
+        filed.insert(record.index, resealed.clone().unwrap_or_else(|| record.sealed.clone()));
+        resealed
     }
-    match shared.sealer.open(&leaf.0, sealed).map(zeroize::Zeroizing::new) {
-        Ok(plain) => Anew::Sealed(newest.seal(&leaf.0, &plain).into()),
-        Err(_) => Anew::Unopened,
-    }
-}
-
-/// What the write-ahead log is to have of one record, if that is not what it has; every record is noted in `filed`.
-pub(super) fn in_write_ahead_log(
-    shared: &Shared,
-    newest: &dyn Sealer,
-    record: &super::wal::Record,
-    filed: &mut HashMap<u64, Arc<[u8]>>,
-) -> Option<Arc<[u8]>> {
-    let resealed = anew(shared, newest, &leaf_hash(&record.entry), &record.sealed).record();
-    filed.insert(record.index, resealed.clone().unwrap_or_else(|| record.sealed.clone()));
-    resealed
 }
