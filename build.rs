@@ -11,7 +11,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 fn compile_protos() -> Result<(), Box<dyn std::error::Error>> {
     use prost::Message as _;
 
-    let files = ["inspection", "history", "audit", "retention"].map(|name| format!("lineproof/v1/{name}.proto"));
+    let files =
+        ["inspection", "history", "audit", "retention", "replay"].map(|name| format!("lineproof/v1/{name}.proto"));
     let descriptors = protox::compile(files, ["proto"])?;
     let out = std::path::PathBuf::from(std::env::var("OUT_DIR")?);
     std::fs::write(out.join("lineproof.bin"), descriptors.encode_to_vec())?;

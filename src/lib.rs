@@ -26,4 +26,6 @@ pub mod planted;
 #[cfg(feature = "server")]
 pub mod ports;
 #[cfg(feature = "server")]
+mod priority;
+#[cfg(feature = "server")]
 pub mod services;

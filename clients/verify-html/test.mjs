@@ -111,6 +111,12 @@ for (const line of choices) {
   expect(JSON.stringify(found) === JSON.stringify(indexes), `${line}: the page picks ${found}`);
 }
 expect(choices.length > 0, "challenge.txt has choices");
+const withReplays = join(cases, "answer-with-replays--signed-accepted");
+await page.click('[data-lang="en"]');
+expect((await judge(`${withReplays}.bin`, `${withReplays}.vkey`)) === "accepted", "an answer with replays");
+expect((await page.locator("#report").innerText()).includes("ecided again"), "what came out is shown");
+expect((await page.locator("#steps li.good").count()) === 4, "an answer with replays has four steps");
+if (screenshots) await page.screenshot({ path: join(screenshots, "replays-en.png"), fullPage: true });
 const answer = join(cases, "answer--signed-accepted");
 const answerText = readFileSync(`${answer}.bin`, "utf8");
 const nonce = /^nonce ([0-9a-f]+)$/m.exec(answerText)[1];

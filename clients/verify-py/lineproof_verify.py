@@ -187,6 +187,11 @@ FORMS = {
     "range": "first=whole last=whole",
     "retention": f"{HEAD} before?=time class?=text destroyed?=destroyed entries?=ranges event=erased|deleted|held|released"
     " from?=time hold?=whole kept?=whole line?=name private=private product?=name rule=text to?=time",
+    "replay": f"{HEAD} differs?=ranges eps=score exact?=ranges largest?=score not_replayable?=not-replayable"
+    " runtime?=replay-runtime software=text within?=ranges",
+    "not-replayable": "failed?=ranges image_damaged?=ranges image_gone?=ranges no_model?=ranges no_recipe?=ranges"
+    " not_archived?=ranges other_provider?=ranges",
+    "replay-runtime": "cpu=text version=text",
     "destroyed": "client?=whole images?=whole lot?=whole packs?=whole serial?=whole",
     "envelope": "payload=text payloadType=application/vnd.in-toto+json signatures=signature*",
     "signature": "keyid=text sig=text",
@@ -533,6 +538,29 @@ def root_of_one(leaf, index, size, path):
     return parent(path[-1], root_of_one(leaf, index - middle, size - middle, path[:-1]))
 
 
+def need_one_history(old, old_root, new, new_root, proof):
+    """The tree of `new` leaves begins with that of `old`: a consistency proof."""
+    rest = iter(proof)
+
+    def roots(old, new, is_whole):
+        if old == new:
+            both = old_root if is_whole else next(rest)
+            return both, both
+        middle = split(new)
+        if old <= middle:
+            first, second = roots(old, middle, is_whole)
+            return first, parent(second, next(rest))
+        first, second = roots(old - middle, new - middle, False)
+        left = next(rest)
+        return parent(left, first), parent(left, second)
+
+    try:
+        need(roots(old, new, True) == (old_root, new_root), "the two checkpoints are not of one history")
+    except StopIteration:
+        raise Refused("the proof from one checkpoint to the other ends too early") from None
+    need(next(rest, None) is None, "the proof from one checkpoint to the other has hashes that nothing needs")
+
+
 def root_of_all(hashes):
     if len(hashes) == 1:
         return hashes[0]
@@ -823,13 +851,20 @@ def check_challenge(raw, keys):
     need(len(raw) <= 16 * MIB, "the answer is too long")
     head, blank, note = raw.decode().partition("\n\n")
     rows = head.split("\n")
-    need(blank and len(rows) >= 3 and rows[0] == "lineproof challenge 1", "no answer to a challenge")
+    has_replays = rows[0] == "lineproof challenge 2"
+    need(blank and len(rows) >= 3 and (has_replays or rows[0] == "lineproof challenge 1"), "no answer to a challenge")
     match = re.fullmatch("nonce ((?:[0-9a-f]{2}){16,64})", rows[1])
     count = whole(rows[2][6:]) if rows[2].startswith("count ") else 0
     need(match and 1 <= count <= 1000, "the answer lacks its nonce, or asks for no entry or more than 1000")
-    bodies = [unbase64(row[6:]) for row in rows[3:] if row.startswith("entry ")]
-    proof = [unbase64(row[6:], 32) for row in rows[3 + len(bodies) :] if row.startswith("proof ")]
-    need(len(rows) == 3 + len(bodies) + len(proof), "the answer has a line that belongs to nothing")
+    words = ["entry", "proof", "replay", "replay-proof", "consistency", "later"][: 6 if has_replays else 2]
+    parts, at = {word: [] for word in words}, 0
+    for row in rows[3:]:
+        word, space, rest = row.partition(" ")
+        need(space and word in words[at:], "the answer has a line that belongs to nothing, or not there")
+        at = words.index(word)
+        parts[word].append(rest)
+    bodies = list(map(unbase64, parts["entry"]))
+    proof = [unbase64(row, 32) for row in parts["proof"]]
     origin, size, root, signer = open_checkpoint(note.encode(), keys)
     yield f"The checkpoint is signed by {signer}. Hold it against the one you had before you gave the nonce."
 
@@ -841,7 +876,49 @@ def check_challenge(raw, keys):
 
     kinds = Counter(read_entry(body)["kind"] for body in bodies)
     yield "All entries are well-formed; every verdict follows from its scores and thresholds."
-    return f"an answer of the log {origin}: " + ", ".join(f"{kinds[kind]} {kind}" for kind in sorted(kinds))
+    proven = f"an answer of the log {origin}: " + ", ".join(f"{kinds[kind]} {kind}" for kind in sorted(kinds))
+    if not has_replays:
+        return proven
+
+    decisions = [index for index, body in zip(indexes, bodies) if read_entry(body)["kind"] == "decision"]
+    outcomes = check_replays(parts, origin, size, root, decisions, keys)
+    yield f"After the checkpoint the plant decided the picked decisions again: {outcomes}."
+    return f"{proven}; decided again: {outcomes}"
+
+
+def check_replays(parts, origin, size, root, decisions, keys):
+    """What came out when the picked decisions were decided again, as entries behind the checkpoint say."""
+    rows = [row.partition(" ") for row in parts["replay"]]
+    need(1 <= len(rows) <= 16 and len(parts["later"]) == 1, "the answer has no replay entry, too many, or no later checkpoint")
+    places, bodies = [whole(index) for index, _, _ in rows], [unbase64(body) for _, _, body in rows]
+    later_origin, later_size, later_root, _ = open_checkpoint(unbase64(parts["later"][0]), keys)
+    need(later_origin == origin and later_size > size, "the second checkpoint is not a later one of the same log")
+    need_one_history(size, root, later_size, later_root, [unbase64(row, 32) for row in parts["consistency"]])
+    for before, place in zip([size - 1] + places, places):
+        need(before < place < later_size, f"entry {place} does not stand between the checkpoints, or not in its place")
+    proof = [unbase64(row, 32) for row in parts["replay-proof"]]
+    found = root_of_some(places, list(map(leaf_hash, bodies)), later_size, proof)
+    need(found == later_root, "the replay entries do not lead to the later root")
+    named, counts = [], Counter()
+    for entry in map(read_entry, bodies):
+        need(entry["kind"] == "replay" and fits(entry, "replay") and entry["v"] == 2, "an entry is no replay")
+        ran = {outcome: entry[outcome] for outcome in ("exact", "within", "differs") if outcome in entry}
+        need(("largest" in entry) == ("runtime" in entry) == bool(ran), "a replay that ran and does not say on what")
+        need(all(score(entry[key]) >= 0 for key in ("eps", "largest") if key in entry), "a negative difference")
+        need(entry.get("not_replayable") != {}, "a replay that leaves nothing out and says so")
+        here = [(outcome, *spans(text)) for outcome, text in {**ran, **entry.get("not_replayable", {})}.items()]
+        need(1 <= sum(count for _, count, _ in here) <= 256, "a replay of no decision, or of more than 256")
+        for outcome, count, ranges in here:
+            counts[outcome] += count
+            named += [index for first, last in ranges for index in range(first, last + 1)]
+    need(sorted(named) == decisions, "the replays are not of the picked decisions, each once")
+    return ", ".join(f"{counts[outcome]} {outcome}" for outcome in sorted(counts))
+
+
+def spans(text):
+    """How many entries ranges name, and the first and last of each."""
+    ranges = [(int(match[1]), int(match[2] or match[1])) for match in map(RANGE, text.split(" "))]
+    return sum(last - first + 1 for first, last in ranges), ranges
 
 
 # ---- Logs: log.md, c2sp.org/tlog-tiles ----

@@ -5,6 +5,7 @@ pub mod backup;
 pub mod clock;
 pub mod keys;
 pub mod log;
+pub mod model_store;
 pub mod ort;
 pub mod recipe_files;
 pub mod sled_index;

@@ -176,6 +176,30 @@ impl ModelRuntime for OrtRuntime {
     }
 }
 
+/// ONNX Runtime, loaded with its first session.
+#[derive(Clone, Debug)]
+pub struct OrtOnDemand {
+    configured: Option<PathBuf>,
+}
+
+impl OrtOnDemand {
+    /// `configured` as for [`OrtRuntime::load`].
+    #[must_use]
+    pub fn new(configured: Option<PathBuf>) -> Self {
+        Self { configured }
+    }
+}
+
+impl ModelRuntime for OrtOnDemand {
+    fn load(
+        &self,
+        spec: &ModelSpec,
+        options: &SessionOptions,
+    ) -> Result<Box<dyn InferenceSession + Send>, InferenceError> {
+        OrtRuntime::load(self.configured.as_deref())?.load(spec, options)
+    }
+}
+
 struct OrtSession {
     session: Session,
     run_options: Arc<RunOptions>,

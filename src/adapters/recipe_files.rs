@@ -133,6 +133,13 @@ impl TextStore {
         Self { folder }
     }
 
+    /// The folders whose files are named by the BLAKE3 of their bytes, and the ending of those files. Model cards are not:
+    /// they are named by their model.
+    #[must_use]
+    pub fn digest_folders(&self) -> [(PathBuf, &'static str); 2] {
+        [RECIPE, CALIBRATION].map(|kind| (self.folder.join(kind.folder), kind.extension))
+    }
+
     /// Keeps the texts of a recipe, durably, before its first decision is made.
     ///
     /// # Errors

@@ -56,6 +56,8 @@ enum ServerCommand {
     /// Delete images and private values whose time is over, as lineproof.toml says
     #[command(subcommand)]
     Retention(super::retention::RetentionCommand),
+    /// Decide recorded frames again, and say whether the same comes out
+    Replay(super::replay::ReplayArgs),
     /// Answer an auditor's nonce with the entries it picks and their proofs
     Challenge(super::challenge::ChallengeArgs),
     /// Derive everything in a data directory again and compare
@@ -126,8 +128,8 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
 #[cfg(feature = "server")]
 fn run_server_command(command: ServerCommand) -> anyhow::Result<ExitCode> {
     use super::{
-        backup, camera, challenge, demo, erase, evidence, fsck, hold, init, keys, logging, retention, search, server,
-        witness,
+        backup, camera, challenge, demo, erase, evidence, fsck, hold, init, keys, logging, replay, retention, search,
+        server, witness,
     };
 
     match command {
@@ -157,6 +159,7 @@ fn run_server_command(command: ServerCommand) -> anyhow::Result<ExitCode> {
         ServerCommand::Erase(args) => erase::erase(&args),
         ServerCommand::Hold(command) => hold::run(&command),
         ServerCommand::Retention(command) => retention::run(&command),
+        ServerCommand::Replay(args) => replay::run(&args),
         ServerCommand::Challenge(args) => challenge::run(&args),
         ServerCommand::Fsck(args) => Ok(fsck::run(&args)),
         ServerCommand::Reindex(args) => search::reindex(&args),

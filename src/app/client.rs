@@ -18,7 +18,7 @@ use super::{
 };
 use crate::edge::pb::{
     audit_service_client::AuditServiceClient, history_service_client::HistoryServiceClient,
-    retention_service_client::RetentionServiceClient,
+    replay_service_client::ReplayServiceClient, retention_service_client::RetentionServiceClient,
 };
 
 /// Longest answer a command takes: a page of 500 entries of 8 KiB with their rows.
@@ -65,6 +65,11 @@ impl Office {
     #[must_use]
     pub fn retention(&self) -> RetentionServiceClient<Channel> {
         RetentionServiceClient::new(self.channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX)
+    }
+
+    #[must_use]
+    pub fn replay(&self) -> ReplayServiceClient<Channel> {
+        ReplayServiceClient::new(self.channel.clone())
     }
 
     /// Ends a service of this process and waits until its log is checkpointed.

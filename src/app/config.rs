@@ -56,6 +56,8 @@ pub struct Config {
     #[serde(default)]
     pub retention: Retention,
     #[serde(default)]
+    pub replay: Replay,
+    #[serde(default)]
     pub witnesses: Witnesses,
     #[serde(default, rename = "witness")]
     pub witness: Vec<Witness>,
@@ -173,6 +175,40 @@ impl Default for Models {
     fn default() -> Self {
         Self { recipes: PathBuf::from("models"), calibrations: PathBuf::from("calibration"), onnxruntime: None }
     }
+}
+
+/// Recorded frames that the service decides again by itself.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Replay {
+    /// Decisions of the last day, drawn from those whose images were kept; 0: only `lineproof replay` does.
+    pub nightly_sample: u32,
+    /// When, `HH:MM` in UTC.
+    pub at: String,
+}
+
+impl Default for Replay {
+    fn default() -> Self {
+        Self { nightly_sample: 0, at: "02:00".into() }
+    }
+}
+
+impl Replay {
+    /// Minutes into the UTC day; a parsed configuration has a time.
+    #[must_use]
+    pub fn at_minute(&self) -> u32 {
+        minute_of_day(&self.at).unwrap_or_default()
+    }
+}
+
+/// `02:30` is 150.
+fn minute_of_day(text: &str) -> Option<u32> {
+    let (hour, minute) = text.split_once(':')?;
+    let number = |digits: &str, end: u32| {
+        let digits = Some(digits).filter(|digits| digits.len() == 2 && digits.bytes().all(|b| b.is_ascii_digit()))?;
+        digits.parse::<u32>().ok().filter(|number| *number < end)
+    };
+    Some(number(hour, 24)? * 60 + number(minute, 60)?)
 }
 
 /// How long what is kept beside the log.
@@ -350,6 +386,8 @@ impl Config {
             let pair = witness.tls.as_ref().is_none_or(|tls| tls.certificate.is_some() == tls.key.is_some());
             require(pair, "witness.tls", "certificate and key go together")?;
         }
+        require(self.replay.nightly_sample <= 100_000, "replay.nightly_sample", "at most 100000 decisions")?;
+        require(minute_of_day(&self.replay.at).is_some(), "replay.at", "a time of day in UTC, such as 02:30")?;
         let classes = &self.retention.classes;
         require(self.retention.every_h <= 8784, "retention.every_h", "at most 8784 hours, a year")?;
         require(classes.len() <= RETENTION_CLASSES_MAX, "retention.class", "at most 64 classes")?;
@@ -441,6 +479,11 @@ ok_share = 0.1                          # chosen by the image's digest
 # images_days = 3650                    # left out: for ever
 # private_days = 3650                   # serial number, lot, who sent the frame; left out: for ever
 # basis = "product liability, 10 years" # stands in the log
+
+# Decisions of the last day that the service decides again every night, to show that the same comes out; docs/replay.md.
+# [replay]
+# nightly_sample = 20                   # 0: only `lineproof replay` does
+# at = "02:00"                          # UTC
 
 [log]
 anchor = "anchor"                       # the last checkpoint signed here; best on another volume

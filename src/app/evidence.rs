@@ -199,7 +199,7 @@ fn value_or_why_not(field: &str, value: &str, erased: &[ShownErased]) -> String 
     erased.iter().find(|erased| erased.field == field).map_or_else(|| "-".into(), ShownErased::words)
 }
 
-fn parse_id(id: &str) -> anyhow::Result<By> {
+pub(super) fn parse_id(id: &str) -> anyhow::Result<By> {
     if let Ok(index) = id.parse() {
         return Ok(By::EntryIndex(index));
     }

@@ -21,6 +21,8 @@ use crate::{
             LogConfig,
             fsck::{Fsck, FsckReport},
         },
+        model_store::{self, ModelStore},
+        recipe_files::TextStore,
         sled_index::{Found, SledIndex},
     },
     core::lineage::checkpoint::VerifierKey,
@@ -73,6 +75,14 @@ fn check(args: &FsckArgs) -> anyhow::Result<FsckReport> {
     let (indexed_to, index_problem) = look_at_index(&data_dir.join("index"), keys.index_key())?;
     let fsck = Fsck { config: &config, key: &key, sealer: &*keys.private_sealer(), archive: &archive, indexed_to };
     let mut report = fsck.run(progress(args.json))?;
+    for (path, is_whole) in kept_files(data_dir)? {
+        report.kept_files += 1;
+        if !is_whole {
+            report.problem_count += 1;
+            let path = path.display();
+            report.problems.push(format!("{path} is not the file whose digest is its name: restore it from a backup"));
+        }
+    }
     if let Some(problem) = index_problem {
         report.problem_count += 1;
         report.problems.push(problem);
@@ -85,6 +95,15 @@ fn check(args: &FsckArgs) -> anyhow::Result<FsckReport> {
         out.write_all(words(&report, data_dir).as_bytes())?;
     }
     Ok(report)
+}
+
+/// The recipes, calibrations and models that entries name by digest, and whether each is what its name says.
+fn kept_files(data_dir: &Path) -> anyhow::Result<Vec<(PathBuf, bool)>> {
+    let mut files = ModelStore::new(data_dir.join(model_store::FOLDER)).check()?;
+    for (folder, extension) in TextStore::new(data_dir.join("texts")).digest_folders() {
+        files.extend(model_store::digest_names(&folder, extension)?);
+    }
+    Ok(files)
 }
 
 /// How far the index reaches. A damaged one is moved aside, as every start does, and the next start rebuilds it.
@@ -128,6 +147,7 @@ pub(super) fn words(report: &FsckReport, data_dir: &Path) -> String {
             report.private_values, report.unopened
         ),
         format!("{} archived images were looked for and opened", report.images),
+        format!("{} kept recipes, calibrations and models were held against their digests", report.kept_files),
     ];
     let periods = &report.periods;
     if periods.periods > 0 {

@@ -35,6 +35,8 @@ pub mod logging;
 #[cfg(feature = "server")]
 pub mod reindex;
 #[cfg(feature = "server")]
+pub mod replay;
+#[cfg(feature = "server")]
 pub mod retention;
 #[cfg(feature = "server")]
 pub mod search;

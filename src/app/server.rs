@@ -3,6 +3,8 @@
 //! Built inside out: keys, archive, index, log, recipes, workers, gRPC. Stopped outside in: no new frames, answers for
 //! the admitted ones, gaps written, log flushed and checkpointed, index closed.
 
+mod starter;
+
 use std::{
     collections::{HashMap, HashSet},
     net::SocketAddr,
@@ -21,32 +23,29 @@ use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Certificate, Identity, ServerTlsConfig, server::TcpIncoming};
 
+use self::starter::Starter;
 use super::{
-    backup,
     config::{Config, Tls},
-    keys, retention, socket,
+    keys, replay, retention, socket,
     witness::plant,
 };
-use crate::adapters::ort::OrtRuntime;
 use crate::{
     adapters::{
         archive::PackArchive,
         clock::SystemClock,
         keys::Keys,
         log::{LogConfig, LogHandle, LogState, LogStore, RecoveryReport},
-        recipe_files::{self, TextStore},
+        model_store::{self, ModelStore},
+        ort::{OrtOnDemand, OrtRuntime},
+        recipe_files::TextStore,
         sled_index::{Found, SledIndex},
     },
-    core::lineage::entry::{
-        ENTRY_VERSION, Entry, KeyEvent, KeyKind, RecipeEvent, RecipeEventKind, RecipeKind, RecipeRecord, Start,
-        StartKind,
-    },
-    core::lineage::rotation::Rotation,
     edge::{
         audit::AuditEdge,
         history::HistoryEdge,
         inspection::{InspectionEdge, InspectionLimits},
         pb,
+        replay::ReplayEdge,
         retention::RetentionEdge,
     },
     ports::{
@@ -54,18 +53,15 @@ use crate::{
         clock::Clock,
         index::{DecisionIndex, FrameIndex, IndexError},
         inference::{ModelRuntime, SessionOptions},
-        lineage::{Append, AppendError, Appended, LogReader, LogWriter, PrivateRecord},
+        lineage::{LogReader, LogWriter},
+        texts::RecipeTexts,
     },
     services::{
         audit::AuditService,
         history::{HistoryService, Indexer, IndexerHandle},
-        inspect::{
-            Inspect, InspectConfig, InspectPorts,
-            gaps::Source,
-            record::{self, ArchiveRule},
-        },
+        inspect::{Inspect, InspectConfig, InspectPorts, gaps::Source, record::ArchiveRule},
         periods::PeriodService,
-        recipes::RecipeBook,
+        replay::ReplayService,
         retention::{RetentionService, rules::ClassRule},
         witness::{Witnessed, collect::Collector},
     },
@@ -87,6 +83,7 @@ const HEADER_BYTES_MAX: u32 = 16 << 10;
 
 type HistoryServer = pb::history_service_server::HistoryServiceServer<HistoryEdge>;
 type AuditServer = pb::audit_service_server::AuditServiceServer<AuditEdge>;
+type ReplayServer = pb::replay_service_server::ReplayServiceServer<ReplayEdge>;
 type RetentionServer = pb::retention_service_server::RetentionServiceServer<RetentionEdge>;
 
 /// Everything below the edge, running.
@@ -97,6 +94,7 @@ pub struct Server {
     history: Arc<HistoryService>,
     audit: Arc<AuditService>,
     retention: Arc<RetentionService>,
+    replay: Arc<ReplayService>,
     /// Gathers cosignatures, where the plant has witnesses that are reached over the network.
     collector: Option<Collector>,
     log: LogHandle,
@@ -185,10 +183,12 @@ impl Server {
         }
 
         let texts = TextStore::new(data_dir.join("texts"));
+        let models = ModelStore::new(data_dir.join(model_store::FOLDER));
         let inspect = match role {
             Role::Office => None,
             Role::Inspect => {
-                let starter = Starter { config: &config, writer: &writer, clock: &clock, texts: &texts };
+                let starter =
+                    Starter { config: &config, writer: &writer, clock: &clock, texts: &texts, models: &models };
                 let book = starter.load_recipes()?;
                 if recovery.read_only.is_none() {
                     starter.record_start(&recovery, &keys.verifier_key(), &book)?;
@@ -198,7 +198,7 @@ impl Server {
                 let ports = InspectPorts {
                     log: writer.clone(),
                     reader: reader.clone(),
-                    archive,
+                    archive: archive.clone(),
                     clock: clock.clone(),
                     runtime: Arc::new(OrtRuntime::load(config.models.onnxruntime.as_deref())?) as Arc<dyn ModelRuntime>,
                 };
@@ -222,11 +222,22 @@ impl Server {
             (Some(witnessed), Role::Inspect) => plant::collector(&config, log_keys, reader.clone(), witnessed.clone())?,
             _ => None,
         };
-        let (texts, book) = (Arc::new(texts), history.book());
+        let (texts, book): (Arc<dyn RecipeTexts>, _) = (Arc::new(texts), history.book());
+        let replay = Arc::new(ReplayService {
+            reader: reader.clone(),
+            writer: writer.clone(),
+            archive,
+            texts: texts.clone(),
+            models: Arc::new(models),
+            // Loaded when the first session is made: commands that need no model need no runtime.
+            runtime: Arc::new(OrtOnDemand::new(config.models.onnxruntime.clone())),
+            clock: clock.clone(),
+            turn: Mutex::default(),
+        });
         let audit = AuditService { reader, writer, index, texts, signer, clock, book, witnessed };
         let audit = Arc::new(audit);
         let (data_dir, indexer) = (data_dir.to_owned(), indexer.spawn());
-        Ok(Self { config, data_dir, inspect, history, audit, retention, collector, log, indexer, log_stopped })
+        Ok(Self { config, data_dir, inspect, history, audit, retention, replay, collector, log, indexer, log_stopped })
     }
 
     /// The operator's socket, listening: made before anybody is told that the service is there.
@@ -267,15 +278,15 @@ impl Server {
     ) -> anyhow::Result<()> {
         let incoming = tokio_stream::once(Ok::<_, std::io::Error>(connection));
         let incoming = tokio_stream::StreamExt::chain(incoming, tokio_stream::pending());
-        let retention = self.retention_server();
-        self.run(incoming, None, None, Some(retention), stopper).await
+        let local = (self.retention_server(), self.replay_server(&stopper));
+        self.run(incoming, None, None, Some(local), stopper).await
     }
 
     /// Serves the operator's socket on a task of its own.
     fn serve_office(&self, listener: UnixListener, stopper: CancellationToken) -> JoinHandle<()> {
         let (history, audit) = self.office();
         let router = tonic::transport::Server::builder().add_service(history).add_service(audit);
-        let router = router.add_service(self.retention_server());
+        let router = router.add_service(self.retention_server()).add_service(self.replay_server(&stopper));
         let incoming = UnixListenerStream::new(listener);
         tokio::spawn(async move {
             if let Err(error) = router.serve_with_incoming_shutdown(incoming, stopper.cancelled_owned()).await {
@@ -300,12 +311,18 @@ impl Server {
             .max_decoding_message_size(SMALL_REQUEST_BYTES_MAX)
     }
 
+    /// The same.
+    fn replay_server(&self, stopper: &CancellationToken) -> ReplayServer {
+        ReplayServer::new(ReplayEdge::new(self.replay.clone(), stopper.clone()))
+            .max_decoding_message_size(SMALL_REQUEST_BYTES_MAX)
+    }
+
     async fn run<C, E>(
         mut self,
         incoming: impl tokio_stream::Stream<Item = Result<C, E>>,
         tls: Option<ServerTlsConfig>,
         office: Option<JoinHandle<()>>,
-        office_only: Option<RetentionServer>,
+        local: Option<(RetentionServer, ReplayServer)>,
         stopper: CancellationToken,
     ) -> anyhow::Result<()>
     where
@@ -320,6 +337,10 @@ impl Server {
         let retaining = retains.then(|| {
             let every_h = retention_rules.every_h;
             tokio::spawn(retention::keep_running(self.retention.clone(), every_h, stopper.clone()))
+        });
+        let replays = self.inspect.is_some() && self.config.replay.nightly_sample > 0;
+        let replaying = replays.then(|| {
+            tokio::spawn(replay::keep_running(self.replay.clone(), self.config.replay.clone(), stopper.clone()))
         });
         let frame_bytes_max = self.config.inspect.frame_bytes_max;
         let (health, health_service) = tonic_health::server::health_reporter();
@@ -344,6 +365,7 @@ impl Server {
                 Some(Served::new(edge).max_decoding_message_size(frame_bytes_max + MESSAGE_OVERHEAD_BYTES))
             }
         };
+        let (retention, replay) = local.unzip();
         let mut builder = tonic::transport::Server::builder()
             .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
             .http2_max_header_list_size(HEADER_BYTES_MAX)
@@ -359,7 +381,8 @@ impl Server {
             .add_service(reflection)
             .add_service(history)
             .add_service(audit)
-            .add_optional_service(office_only)
+            .add_optional_service(retention)
+            .add_optional_service(replay)
             .add_optional_service(inspection);
         let stop = {
             let (stopper, log_stopped) = (stopper.clone(), self.log_stopped.clone());
@@ -391,6 +414,10 @@ impl Server {
         if let Some(retaining) = retaining {
             stopper.cancel();
             retaining.await.context("retention")?;
+        }
+        if let Some(replaying) = replaying {
+            stopper.cancel();
+            replaying.await.context("replays")?;
         }
         tokio::task::spawn_blocking(move || self.close()).await.context("closing the service")??;
         last_checkpoint.cancel();
@@ -580,99 +607,4 @@ fn last_counters(config: &Config, index: &dyn DecisionIndex) -> anyhow::Result<H
         }
     }
     Ok(counters)
-}
-
-/// What is loaded and recorded before the first frame.
-struct Starter<'a> {
-    config: &'a Config,
-    writer: &'a Arc<dyn LogWriter>,
-    clock: &'a Arc<dyn Clock>,
-    texts: &'a TextStore,
-}
-
-impl Starter<'_> {
-    fn load_recipes(&self) -> anyhow::Result<RecipeBook> {
-        let models = &self.config.models;
-        let found = recipe_files::load_all(&models.recipes, &models.calibrations).map_err(anyhow::Error::msg)?;
-        for (name, loaded) in &found {
-            match loaded {
-                Ok(recipe) => self.texts.keep(recipe).with_context(|| format!("keeping the texts of {name}"))?,
-                Err(reason) => tracing::error!(recipe = %name, reason, "recipe is not served"),
-            }
-        }
-        let products = self.config.products.iter().map(|p| (p.product.clone(), p.recipe.clone())).collect();
-        Ok(RecipeBook::new(found, products))
-    }
-
-    /// The key on the log's first start, the start itself, and the recipes that now serve.
-    fn record_start(&self, recovery: &RecoveryReport, vkey: &str, book: &RecipeBook) -> anyhow::Result<()> {
-        let (time, clock) = self.clock.now();
-        if recovery.created {
-            let kind = KeyKind::Kind;
-            let key = KeyEvent { clock, kind, purpose: "log".into(), time, v: ENTRY_VERSION, vkey: vkey.into() };
-            self.append(&Entry::Key(key))?;
-        }
-        self.append(&Entry::Start(Start {
-            clock,
-            kind: StartKind::Kind,
-            recovered: recovery.recovered,
-            software: record::software(),
-            time,
-            torn_bytes: recovery.torn_bytes,
-            v: ENTRY_VERSION,
-        }))?;
-        for loaded in book.ready() {
-            self.append(&Entry::Recipe(RecipeEvent {
-                calibration: loaded.calibration_digest(),
-                clock,
-                event: RecipeEventKind::Activated,
-                kind: RecipeKind::Kind,
-                model: loaded.recipe.model.digest,
-                recipe: RecipeRecord { digest: loaded.recipe.digest, name: loaded.recipe.reference() },
-                time,
-                v: ENTRY_VERSION,
-            }))?;
-        }
-        Ok(())
-    }
-
-    /// That the log was restored, once: entries behind the backup are gone, and nothing else would say so.
-    fn record_restore(&self, data_dir: &Path) -> anyhow::Result<()> {
-        let Some(restored) = backup::restored(data_dir)? else { return Ok(()) };
-        let (time, clock) = self.clock.now();
-        match self.append_bytes(restored.entry(time, clock))? {
-            Some(_) => backup::forget_restored(data_dir),
-            None => Ok(()),
-        }
-    }
-
-    /// That the log's key changes or has changed.
-    fn record_rotation(&self, data_dir: &Path, keys: &Keys) -> anyhow::Result<()> {
-        let (time, clock) = self.clock.now();
-        keys::record(data_dir, keys, |event, key| {
-            let entry = Rotation::new(event, key, time, clock).encode();
-            Ok(self.append_bytes(entry)?.is_some())
-        })
-    }
-
-    fn append(&self, entry: &Entry) -> anyhow::Result<Option<EntryIndex>> {
-        self.append_bytes(entry.encode()?)
-    }
-
-    /// Appends and waits. A disk below its reserve is no reason not to start: reading goes on.
-    fn append_bytes(&self, entry: Vec<u8>) -> anyhow::Result<Option<EntryIndex>> {
-        let (said, heard) = std::sync::mpsc::sync_channel(1);
-        let append = Append { entry, private: PrivateRecord::default(), frame: None };
-        self.writer.submit(append, Box::new(move |outcome| drop(said.send(outcome))));
-        match heard.recv().context("the log dropped an append")? {
-            Ok(Appended::Written(receipt) | Appended::Duplicate(receipt) | Appended::Conflict(receipt)) => {
-                Ok(Some(receipt.index))
-            }
-            Err(error @ AppendError::DiskReserve { .. }) => {
-                tracing::error!(%error, "no verdicts until the disk has room");
-                Ok(None)
-            }
-            Err(error) => Err(error.into()),
-        }
-    }
 }

@@ -20,4 +20,6 @@ pub mod preprocess;
 #[cfg(feature = "server")]
 pub mod quality;
 #[cfg(feature = "server")]
+pub mod replay;
+#[cfg(feature = "server")]
 pub mod simulate;

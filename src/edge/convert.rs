@@ -263,6 +263,17 @@ pub fn verdict(verdict: Verdict) -> pb::Verdict {
     }
 }
 
+/// A verdict that a decision can have.
+#[must_use]
+pub fn verdict_of(verdict: pb::Verdict) -> Option<Verdict> {
+    match verdict {
+        pb::Verdict::Ok => Some(Verdict::Ok),
+        pb::Verdict::NotOk => Some(Verdict::NotOk),
+        pb::Verdict::NotDecidable => Some(Verdict::NotDecidable),
+        pb::Verdict::Undefined => None,
+    }
+}
+
 /// Scores with thresholds, and with areas where a map gave some.
 #[must_use]
 pub fn labels(decision: &Decision, areas: &[DefectArea]) -> Vec<pb::LabelScore> {
@@ -332,12 +343,7 @@ fn recipe_filter(text: String) -> Result<Option<RecipeFilter>, Status> {
 }
 
 fn known_verdict(verdict: pb::Verdict) -> Result<Verdict, Status> {
-    match verdict {
-        pb::Verdict::Ok => Ok(Verdict::Ok),
-        pb::Verdict::NotOk => Ok(Verdict::NotOk),
-        pb::Verdict::NotDecidable => Ok(Verdict::NotDecidable),
-        pb::Verdict::Undefined => Err(bad_field("filter.verdicts", "no decision has the verdict UNDEFINED")),
-    }
+    verdict_of(verdict).ok_or_else(|| bad_field("filter.verdicts", "no decision has the verdict UNDEFINED"))
 }
 
 /// The same filter on its way out.

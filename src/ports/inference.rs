@@ -59,6 +59,8 @@ pub enum Optimisation {
 }
 
 impl Optimisation {
+    const ALL: [Self; 4] = [Self::None, Self::Basic, Self::Extended, Self::All];
+
     /// As the lineage record writes it.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -68,6 +70,12 @@ impl Optimisation {
             Self::Extended => "extended",
             Self::All => "all",
         }
+    }
+
+    /// The level that a lineage record names.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|level| level.as_str() == text)
     }
 }
 

@@ -6,6 +6,7 @@ pub mod clock;
 pub mod index;
 pub mod inference;
 pub mod lineage;
+pub mod models;
 pub mod recipes;
 pub mod sealer;
 pub mod texts;

@@ -5,5 +5,6 @@ pub mod history;
 pub mod inspect;
 pub mod periods;
 pub mod recipes;
+pub mod replay;
 pub mod retention;
 pub mod witness;

@@ -134,6 +134,11 @@ impl Plant {
         path(&self.leaves(), index as usize)
     }
 
+    /// The proof that this log begins with its first `old` entries.
+    pub fn consistency(&self, old: u64) -> Vec<Sha256Digest> {
+        consistency(&self.leaves(), old as usize, true)
+    }
+
     pub fn files(&self, note: &str) -> Files {
         let indexes = self.indexes();
         let proof: Vec<Sha256Digest> = match indexes.is_empty() {
@@ -279,6 +284,21 @@ fn path(leaves: &[Sha256Digest], index: usize) -> Vec<Sha256Digest> {
     let (mut inner, sibling) = match index < middle {
         true => (path(left, index), subtree(right)),
         false => (path(right, index - middle), subtree(left)),
+    };
+    inner.push(sibling);
+    inner
+}
+
+/// RFC 6962, section 2.1.2; `is_whole`: the old tree's root is known to whoever checks.
+fn consistency(leaves: &[Sha256Digest], old: usize, is_whole: bool) -> Vec<Sha256Digest> {
+    if old == leaves.len() {
+        return if is_whole { Vec::new() } else { vec![subtree(leaves)] };
+    }
+    let middle = leaves.len().next_power_of_two() / 2;
+    let (left, right) = leaves.split_at(middle);
+    let (mut inner, sibling) = match old <= middle {
+        true => (consistency(left, old, is_whole), subtree(right)),
+        false => (consistency(right, old - middle, false), subtree(left)),
     };
     inner.push(sibling);
     inner

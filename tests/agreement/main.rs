@@ -5,6 +5,7 @@
 //! every way and every verdict, for the test of the page in a browser. Python comes from `LINEPROOF_PYTHON`, which
 //! `scripts/verify-py-env.sh` prints.
 
+mod answers;
 mod dice;
 mod forge;
 mod mutate;

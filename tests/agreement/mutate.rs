@@ -3,15 +3,13 @@
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use ed25519_dalek::SigningKey;
 use lineproof::{
-    core::{
-        export::{challenge::Challenge, multiproof},
-        lineage::entry::ENTRY_VERSION,
-    },
+    core::lineage::entry::ENTRY_VERSION,
     types::{Blake3Digest, Score},
 };
 use serde_json::{Map, Value, json};
 
 use crate::{
+    answers::bend_answer,
     dice::Dice,
     forge::{
         Files, Listed, MANIFEST, ORIGIN, Opened, Packing, Plant, cosignature_line, key_id, log_key, open_envelope,
@@ -61,8 +59,11 @@ pub fn case(dice: &mut Dice, golden: &Golden) -> Case {
         43..54 => of("statement, signed", bend_statement(dice)),
         54..57 => of("envelope", bend_envelope(dice)),
         57..75 => of("entry in an export, signed", bend_export_entry(dice)),
-        75..79 => of("answer, signed", bend_answer(dice)),
-        79..89 => of("entry in a passport, signed", bend_passport_entry(dice)),
+        75..81 => {
+            let (what, answer) = bend_answer(dice);
+            of(what, answer)
+        }
+        81..90 => of("entry in a passport, signed", bend_passport_entry(dice)),
         _ => of("passport, signed", bend_passport(dice)),
     }
 }
@@ -89,7 +90,7 @@ fn digest(of: &str) -> String {
     Blake3Digest::of(of.as_bytes()).to_string()
 }
 
-fn time(second: usize) -> String {
+pub fn time(second: usize) -> String {
     format!("2026-11-23T06:{:02}:{:02}.{:09}Z", second / 60 % 60, second % 60, second * 1000)
 }
 
@@ -244,7 +245,7 @@ fn ranges(dice: &mut Dice, among: usize) -> Value {
 }
 
 /// A plant with some ten entries, of which an export takes most, and whose line closed some periods.
-fn plant(dice: &mut Dice) -> Plant {
+pub fn plant(dice: &mut Dice) -> Plant {
     let mut plant = open_plant(dice);
     close_periods(dice, &mut plant);
     if !dice.one_in(4) {
@@ -289,7 +290,7 @@ fn open_plant(dice: &mut Dice) -> Plant {
 
 // ---- Bytes and texts ----
 
-fn bend_bytes(dice: &mut Dice, bytes: &[u8]) -> Vec<u8> {
+pub fn bend_bytes(dice: &mut Dice, bytes: &[u8]) -> Vec<u8> {
     let mut out = bytes.to_vec();
     let at = dice.below(out.len());
     match dice.below(8) {
@@ -897,7 +898,7 @@ fn bend_envelope(dice: &mut Dice) -> Vec<u8> {
 // ---- Entries ----
 
 /// One changed entry: odd JSON, an odd value, or a story that does not add up.
-fn bend_entry(dice: &mut Dice, listed: &mut Listed) {
+pub fn bend_entry(dice: &mut Dice, listed: &mut Listed) {
     let mut value = listed.value.clone();
     let body = match dice.below(10) {
         0 => bend_text(dice, value.to_string()),
@@ -1071,46 +1072,6 @@ fn bend_passport(dice: &mut Dice) -> Vec<u8> {
         }
     }
     passport.text()
-}
-
-// ---- Answers to challenges ----
-
-fn bend_answer(dice: &mut Dice) -> Vec<u8> {
-    let mut plant = plant(dice);
-    if dice.one_in(4) {
-        let at = dice.below(plant.log.len());
-        bend_entry(dice, &mut plant.log[at]);
-    }
-    let nonce = format!("{:016x}", dice.next()).repeat(*dice.pick(&[2, 2, 2, 1, 8, 9]));
-    let count = *dice.pick(&[1, 2, 3, 5, 1000, 1001, 0]);
-    let (note, size) = (plant.note(), plant.size());
-    let mut indexes = match Challenge::new(&nonce, count) {
-        Ok(challenge) => challenge.indexes(&plant.checkpoint_text(), size),
-        Err(_) => vec![0],
-    };
-    if dice.one_in(6) {
-        // Entries that the plant would rather show.
-        indexes = (0..indexes.len() as u64).collect();
-    }
-    if dice.one_in(12) && indexes.len() > 1 {
-        indexes.pop();
-    }
-    let proof = multiproof::build::<multiproof::ProofError>(&indexes, size, |index| Ok(plant.inclusion(index)));
-    let proof = proof.expect("the indexes are those of the log");
-    let entry = |index: &u64| format!("entry {}\n", BASE64.encode(&plant.log[*index as usize].body));
-    let entries: String = indexes.iter().map(entry).collect();
-    let hashes: String = proof.iter().map(|hash| format!("proof {}\n", BASE64.encode(hash.0))).collect();
-    let text = format!("lineproof challenge 1\nnonce {nonce}\ncount {count}\n{entries}{hashes}\n{note}");
-    match dice.below(12) {
-        0 => text.replacen("nonce ", "nonce 0", 1),
-        1 => text.replacen("count ", "count 0", 1),
-        2 => text.replacen("\nproof ", "\nproof AA", 1),
-        3 => text.replacen("\nentry ", "\nproof ", 1),
-        4 => text.replacen(" 1\n", " 2\n", 1),
-        5 => return bend_bytes(dice, text.as_bytes()),
-        _ => text,
-    }
-    .into_bytes()
 }
 
 // ---- Logs ----

@@ -15,6 +15,7 @@ mod keys;
 mod office;
 mod older;
 mod periods;
+mod replay;
 mod retention;
 mod syscalls;
 mod witness;

@@ -1,9 +1,9 @@
 // Answers to challenges (challenge.md), step by step.
 
 import { readEntry } from "./entry.js";
-import { concat, decode, encode, need, sha256, unbase64, unhex, whole } from "./forms.js";
+import { concat, decode, encode, fits, need, rangesOf, score, sha256, unbase64, unhex, whole } from "./forms.js";
 import { Unusable, openCheckpoint } from "./note.js";
-import { leadTo, leafHash } from "./tree.js";
+import { leadTo, leafHash, needOneHistory } from "./tree.js";
 
 const NONCE = /^(?:[0-9a-f]{2}){16,64}$/;
 const BYTES_MAX = 16 * 2 ** 20;
@@ -25,13 +25,20 @@ export function picked(nonce, count, text, size) {
   return [...found].sort((a, b) => a - b);
 }
 
-/** The parts of an answer of version 1. */
+const WORDS = ["entry", "proof", "replay", "replay-proof", "consistency", "later"];
+
+/** The parts of an answer. */
 function readAnswer(raw) {
   need(raw.length <= BYTES_MAX, "the answer is longer than 16 MiB", "die Antwort ist länger als 16 MiB");
   const text = decode(raw);
   const at = text.indexOf("\n\n");
   const [first, nonceRow = "", countRow = "", ...rest] = text.slice(0, Math.max(at, 0)).split("\n");
-  need(first === "lineproof challenge 1", "this is no answer of version 1 to a challenge", "das ist keine Antwort der Version 1 auf eine Stichprobe");
+  const hasReplays = first === "lineproof challenge 2";
+  need(
+    hasReplays || first === "lineproof challenge 1",
+    "this is no answer of version 1 or 2 to a challenge",
+    "das ist keine Antwort der Version 1 oder 2 auf eine Stichprobe",
+  );
   const nonce = nonceRow.startsWith("nonce ") ? nonceRow.slice(6) : "";
   const count = countRow.startsWith("count ") ? whole(countRow.slice(6)) : 0;
   need(
@@ -39,14 +46,22 @@ function readAnswer(raw) {
     "the answer lacks its nonce, or asks for no entry or more than 1000",
     "der Antwort fehlt ihre Nonce, oder sie fragt nach keinem Eintrag oder mehr als 1000",
   );
-  const end = rest.findIndex((row) => !row.startsWith("entry "));
-  const [entries, hashes] = end < 0 ? [rest, []] : [rest.slice(0, end), rest.slice(end)];
-  need(hashes.every((row) => row.startsWith("proof ")), "the answer has a line that belongs to nothing", "die Antwort hat eine Zeile, die zu nichts gehört");
+  const words = hasReplays ? WORDS : WORDS.slice(0, 2);
+  const parts = Object.fromEntries(words.map((word) => [word, []]));
+  let place = 0;
+  for (const row of rest) {
+    const end = row.indexOf(" ");
+    const found = words.indexOf(row.slice(0, Math.max(end, 0)), place);
+    need(found >= 0, "the answer has a line that belongs to nothing, or not there", "die Antwort hat eine Zeile, die zu nichts gehört, oder nicht dorthin");
+    place = found;
+    parts[words[found]].push(row.slice(end + 1));
+  }
   return {
     nonce,
     count,
-    bodies: entries.map((row) => unbase64(row.slice(6))),
-    proof: hashes.map((row) => unbase64(row.slice(6), 32)),
+    bodies: parts.entry.map((row) => unbase64(row)),
+    proof: parts.proof.map((row) => unbase64(row, 32)),
+    parts: hasReplays ? parts : undefined,
     note: encode(text.slice(at + 2)),
   };
 }
@@ -56,7 +71,7 @@ export async function* checkChallenge(raw, keys, given) {
   if (given && !NONCE.test(given)) {
     throw new Unusable("A nonce is 16 to 64 bytes in lower-case hex: 32 to 128 digits.", "Eine Nonce ist 16 bis 64 Byte in kleinem Hex: 32 bis 128 Ziffern.");
   }
-  const { nonce, count, bodies, proof, note } = readAnswer(raw);
+  const { nonce, count, bodies, proof, parts, note } = readAnswer(raw);
   const { origin, size, root, signer, text } = await openCheckpoint(note, keys);
   yield [
     `The checkpoint is signed by ${signer}. Hold it against the one you had before you gave the nonce.`,
@@ -93,5 +108,79 @@ export async function* checkChallenge(raw, keys, given) {
     "All entries are well-formed; every verdict follows from its scores and thresholds.",
     "Alle Einträge sind wohlgeformt; jedes Urteil folgt aus seinen Messwerten und Schwellen.",
   ];
-  return { kind: "challenge", origin, size, nonce, isCompared: given !== "", count, entries };
+  const proven = { kind: "challenge", origin, size, nonce, isCompared: given !== "", count, entries };
+  if (!parts) return proven;
+
+  const decisions = indexes.filter((_, place) => entries[place].kind === "decision");
+  const outcomes = await checkReplays(parts, origin, size, root, decisions, keys);
+  const said = Object.entries(outcomes).map(([outcome, found]) => `${found} ${outcome}`).join(", ");
+  yield [
+    `After the checkpoint the plant decided the picked decisions again and noted what came out: ${said}.`,
+    `Nach dem Checkpoint hat das Werk die gewählten Entscheidungen noch einmal getroffen und vermerkt, was herauskam: ${said}.`,
+  ];
+  return { ...proven, outcomes };
+}
+
+/** What came out when the picked decisions were decided again, by entries behind the checkpoint (replay.md). */
+async function checkReplays(parts, origin, size, root, decisions, keys) {
+  const rows = parts.replay.map((row) => [row.slice(0, Math.max(row.indexOf(" "), 0)), row.slice(row.indexOf(" ") + 1)]);
+  need(
+    rows.length >= 1 && rows.length <= 16 && parts.later.length === 1,
+    "the answer has no replay entry, too many, or no later checkpoint",
+    "der Antwort fehlen Wiederholungen, sie hat zu viele, oder ihr fehlt der spätere Checkpoint",
+  );
+  const places = rows.map(([index]) => whole(index));
+  const bodies = rows.map(([, body]) => unbase64(body));
+  const later = await openCheckpoint(unbase64(parts.later[0]), keys);
+  need(
+    later.origin === origin && later.size > size,
+    "the second checkpoint is not a later one of the same log",
+    "der zweite Checkpoint ist kein späterer desselben Protokolls",
+  );
+  needOneHistory(size, root, later.size, later.root, parts.consistency.map((row) => unbase64(row, 32)));
+  places.forEach((place, at) => {
+    const before = at === 0 ? size - 1 : places[at - 1];
+    need(
+      before < place && place < later.size,
+      `entry ${place} does not stand between the checkpoints, or not in its place`,
+      `Eintrag ${place} steht nicht zwischen den Checkpoints, oder nicht an seinem Platz`,
+    );
+  });
+  const proof = parts["replay-proof"].map((row) => unbase64(row, 32));
+  need(
+    leadTo(later.root, places, bodies.map(leafHash), later.size, proof),
+    "the replay entries do not lead to the later root",
+    "die Wiederholungen führen nicht zur späteren Wurzel",
+  );
+  const named = [];
+  const outcomes = {};
+  for (const entry of bodies.map(readEntry)) readReplay(entry, named, outcomes);
+  named.sort((a, b) => a - b);
+  need(
+    named.length === decisions.length && named.every((index, place) => index === decisions[place]),
+    "the replays are not of the picked decisions, each once",
+    "die Wiederholungen sind nicht die der gewählten Entscheidungen, jede einmal",
+  );
+  return outcomes;
+}
+
+/** Adds what one entry says: the decisions it names, and how many had which outcome. */
+function readReplay(entry, named, outcomes) {
+  const isOne = entry.kind === "replay" && entry.v === 2 && fits(entry, "replay");
+  need(isOne, "an entry is no replay, or written in another way", "ein Eintrag ist keine Wiederholung, oder anders geschrieben");
+  const has = (key) => Object.hasOwn(entry, key);
+  const ran = ["exact", "within", "differs"].filter(has).map((outcome) => [outcome, entry[outcome]]);
+  const not = Object.entries(entry.not_replayable ?? {});
+  const isWhole =
+    has("largest") === ran.length > 0 && has("runtime") === ran.length > 0 && has("not_replayable") === not.length > 0 &&
+    ["eps", "largest"].filter(has).every((key) => score(entry[key]) >= 0);
+  need(isWhole, "a replay does not say what belongs there", "eine Wiederholung sagt nicht, was hineingehört");
+  const said = [...ran, ...not].map(([outcome, text]) => [outcome, rangesOf(text)]);
+  const count = (ranges) => ranges.reduce((sum, [first, last]) => sum + last - first + 1, 0);
+  const all = said.reduce((sum, [, ranges]) => sum + count(ranges), 0);
+  need(all >= 1 && all <= 256, "a replay of no decision, or of more than 256", "eine Wiederholung keiner Entscheidung, oder von mehr als 256");
+  for (const [outcome, ranges] of said) {
+    outcomes[outcome] = (outcomes[outcome] ?? 0) + count(ranges);
+    for (const [first, last] of ranges) for (let index = first; index <= last; index++) named.push(index);
+  }
 }

@@ -267,6 +267,9 @@ function isRanges(text) {
   return true;
 }
 
+/** First and last entry of each range of a text that names ranges. */
+export const rangesOf = (text) => text.split(" ").map((part) => part.split("-").map(Number)).map(([first, last = first]) => [first, last]);
+
 const PATTERNS = {
   name: /^[A-Za-z0-9._:-]{1,64}$/,
   "recipe-name": /^[A-Za-z0-9._+@-]{1,130}$/,
@@ -308,6 +311,12 @@ const FORMS = {
   retention:
     `${HEAD} before?=time class?=text destroyed?=destroyed entries?=ranges event=erased|deleted|held|released from?=time hold?=whole` +
     " kept?=whole line?=name private=private product?=name rule=text to?=time",
+  replay:
+    `${HEAD} differs?=ranges eps=score exact?=ranges largest?=score not_replayable?=not-replayable runtime?=replay-runtime` +
+    " software=text within?=ranges",
+  "not-replayable":
+    "failed?=ranges image_damaged?=ranges image_gone?=ranges no_model?=ranges no_recipe?=ranges not_archived?=ranges other_provider?=ranges",
+  "replay-runtime": "cpu=text version=text",
   destroyed: "client?=whole images?=whole lot?=whole packs?=whole serial?=whole",
   envelope: "payload=text payloadType=application/vnd.in-toto+json signatures=signature*",
   signature: "keyid=text sig=text",

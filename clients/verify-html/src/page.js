@@ -8,7 +8,7 @@ import { checkPassport } from "./passport.js";
 import { TEXTS } from "./texts.js";
 
 /** What evidence begins with; everything else is taken for an export. */
-const BEGINNINGS = Object.entries({ passport: "c2sp.org/tlog-proof", challenge: "lineproof challenge" });
+const BEGINNINGS = Object.entries({ passport: "c2sp.org/tlog-proof", replays: "lineproof challenge 2\n", challenge: "lineproof challenge" });
 const at = (id) => document.getElementById(id);
 let lang = (navigator.languages?.[0] ?? navigator.language ?? "en").toLowerCase().startsWith("de") ? "de" : "en";
 let evidence;
@@ -40,7 +40,7 @@ async function judge(bytes, keyText, nonce, onStep) {
   try {
     const keys = await readKeys(keyText);
     found.kind = kindOf(bytes);
-    const check = { passport: checkPassport, challenge: checkChallenge, export: checkExport }[found.kind];
+    const check = { passport: checkPassport, challenge: checkChallenge, replays: checkChallenge, export: checkExport }[found.kind];
     const checks = check(bytes, keys, nonce);
     for (;;) {
       const step = await checks.next();
@@ -76,6 +76,7 @@ function summary(proven) {
     rows.push([text("askedFor"), count], [text("given"), entries.length], [text("decisions"), decisions.length]);
     for (const name of ["OK", "NOT_OK", "NOT_DECIDABLE"]) rows.push([name, verdicts(name)]);
     rows.push([text("otherEntries"), entries.length - decisions.length]);
+    for (const [outcome, found] of Object.entries(proven.outcomes ?? {})) rows.push([text("outcome", outcome), found]);
   } else {
     const { entry, values } = proven;
     rows.push([text("place"), proven.index], [text("kind"), entry.kind]);
@@ -103,7 +104,8 @@ function drawResult() {
   facts.replaceChildren();
   at("report").hidden = !shown;
   at("limits").hidden = !shown?.proven;
-  at("limits").textContent = text(shown?.kind === "challenge" ? "challengeLimits" : "limits");
+  const limits = { challenge: "challengeLimits", replays: "replayLimits" };
+  at("limits").textContent = text(limits[shown?.kind] ?? "limits");
   if (!shown) {
     at("live").textContent = "";
     return;
@@ -124,6 +126,7 @@ function drawResult() {
   if (shown.unusable) result.append(element("p", say(shown.unusable)));
   if (shown.proven) {
     result.append(element("p", text(`${shown.kind}Means`)));
+    if (shown.proven.outcomes?.differs) result.append(element("p", text("differs"), "warning"));
     // Without the nonce the most important thing was not checked: that the plant did not choose.
     if (shown.proven.isCompared === false) result.append(element("p", text("nonceMissing"), "warning"));
   }
@@ -176,7 +179,7 @@ async function take(file) {
   // The check reads the whole file and says why when it cannot; this only decides whether a nonce is asked for.
   const start = await file.slice(0, 64).arrayBuffer().catch(() => new ArrayBuffer(0));
   evidence = file;
-  isAnswer = kindOf(new Uint8Array(start)) === "challenge";
+  isAnswer = ["challenge", "replays"].includes(kindOf(new Uint8Array(start)));
   forget();
 }
 

@@ -79,6 +79,24 @@ export const TEXTS = {
   askedFor: pair("Entries asked for", "Angefragte Einträge"),
   given: pair("Entries given", "Erhaltene Einträge"),
   otherEntries: pair("Entries of other kinds", "Einträge anderer Art"),
+  outcome: (name) =>
+    ({
+      exact: pair("Decided again: bit-exact", "Noch einmal entschieden: bitgleich"),
+      within: pair("Decided again: the same, scores a little different", "Noch einmal entschieden: gleich, Messwerte ein wenig anders"),
+      differs: pair("Decided again: DIFFERENT", "Noch einmal entschieden: ANDERS"),
+    })[name] ?? pair(`Not decided again: ${name}`, `Nicht noch einmal entschieden: ${name}`),
+  differs: pair(
+    "Some decisions came out differently when the plant decided them again. That does not make the answer false; ask the plant why.",
+    "Einige Entscheidungen fielen anders aus, als das Werk sie noch einmal traf. Das macht die Antwort nicht falsch; fragen Sie das Werk nach dem Grund.",
+  ),
+  replaysMeans: pair(
+    "These entries stand in the plant's log, unchanged, and the nonce picks exactly these. Afterwards the plant decided the decisions among them again and noted in its log what came out. Compare the checkpoint with the one you held before you gave the nonce, or let “lineproof verify --against” compare.",
+    "Diese Einträge stehen unverändert im Protokoll des Werks, und die Nonce wählt genau diese aus. Danach hat das Werk die Entscheidungen darunter noch einmal getroffen und in seinem Protokoll vermerkt, was herauskam. Vergleichen Sie den Checkpoint mit dem, den Sie hatten, bevor Sie die Nonce nannten, oder lassen Sie „lineproof verify --against“ vergleichen.",
+  ),
+  replayLimits: pair(
+    "What a genuine result does not prove: that the entries which were not picked are like these, that the clock was right, that the camera saw the part, or that the model judged well. That the picked decisions were decided again is the plant's own signed word; this page saw no image.",
+    "Was ein echtes Ergebnis nicht beweist: dass die nicht gewählten Einträge wie diese sind, dass die Uhr richtig ging, dass die Kamera das Teil sah oder dass das Modell gut urteilte. Dass die gewählten Entscheidungen noch einmal getroffen wurden, ist das eigene signierte Wort des Werks; diese Seite hat kein Bild gesehen.",
+  ),
   challengeLimits: pair(
     "What a genuine result does not prove: that the entries which were not picked are like these, that the clock was right, that the camera saw the part, or that the model judged well. No model was run again.",
     "Was ein echtes Ergebnis nicht beweist: dass die nicht gewählten Einträge wie diese sind, dass die Uhr richtig ging, dass die Kamera das Teil sah oder dass das Modell gut urteilte. Kein Modell wurde noch einmal ausgeführt.",
@@ -112,5 +130,11 @@ export const TEXTS = {
     pair("The checkpoint is signed with the given key", "Der Checkpoint ist mit dem angegebenen Schlüssel signiert"),
     pair("The nonce picks exactly these entries, and they stand in the signed log", "Die Nonce wählt genau diese Einträge aus, und sie stehen im signierten Protokoll"),
     pair("Every entry is well-formed, every verdict follows from its scores", "Jeder Eintrag ist wohlgeformt, jedes Urteil folgt aus seinen Messwerten"),
+  ],
+  replaysSteps: [
+    pair("The checkpoint is signed with the given key", "Der Checkpoint ist mit dem angegebenen Schlüssel signiert"),
+    pair("The nonce picks exactly these entries, and they stand in the signed log", "Die Nonce wählt genau diese Einträge aus, und sie stehen im signierten Protokoll"),
+    pair("Every entry is well-formed, every verdict follows from its scores", "Jeder Eintrag ist wohlgeformt, jedes Urteil folgt aus seinen Messwerten"),
+    pair("Afterwards the plant decided the picked decisions again, and each is accounted for", "Danach hat das Werk die gewählten Entscheidungen noch einmal getroffen, und zu jeder steht, was herauskam"),
   ],
 };

@@ -52,3 +52,29 @@ export function rootOfOne(leaf, index, size, path) {
   const [middle, last, rest] = [split(size), path.at(-1), path.slice(0, -1)];
   return index < middle ? parent(rootOfOne(leaf, index, middle, rest), last) : parent(last, rootOfOne(leaf, index - middle, size - middle, rest));
 }
+
+/** The tree of `next` leaves begins with that of `old` leaves: a consistency proof. */
+export function needOneHistory(old, oldRoot, next, nextRoot, proof) {
+  let used = 0;
+  const take = () => {
+    need(used < proof.length, "the proof from one checkpoint to the other ends too early", "der Beweis von einem Checkpoint zum anderen endet zu früh");
+    return proof[used++];
+  };
+  const roots = (old, next, isWhole) => {
+    if (old === next) {
+      const both = isWhole ? oldRoot : take();
+      return [both, both];
+    }
+    const middle = split(next);
+    if (old <= middle) {
+      const [first, second] = roots(old, middle, isWhole);
+      return [first, parent(second, take())];
+    }
+    const [first, second] = roots(old - middle, next - middle, false);
+    const left = take();
+    return [parent(left, first), parent(left, second)];
+  };
+  const [first, second] = roots(old, next, true);
+  need(equal(first, oldRoot) && equal(second, nextRoot), "the two checkpoints are not of one history", "die beiden Checkpoints stammen nicht aus einer Geschichte");
+  need(used === proof.length, "the proof from one checkpoint to the other has hashes that nothing needs", "der Beweis von einem Checkpoint zum anderen hat Hashes, die nichts braucht");
+}

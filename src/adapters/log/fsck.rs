@@ -63,6 +63,8 @@ pub struct FsckReport {
     /// Commitments whose values are no longer filed: erased, or never given to this host.
     pub unopened: u64,
     pub images: u64,
+    /// Recipes, calibrations and models that were held against the digests in their names.
+    pub kept_files: u64,
     /// The periods the line closed, held against the entries they count.
     pub periods: Totals,
     /// Periods in which the log says itself that frames are missing. No damage: the log is whole, the line's frames are not.

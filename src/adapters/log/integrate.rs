@@ -49,17 +49,8 @@ pub(super) fn spawn(shared: Arc<Shared>, integrator: Integrator) -> JoinHandle<(
         .expect("the system starts a thread at start-up")
 }
 
-/// How far the threads that nobody waits for stand back (nice): at 10 they still get a tenth of a busy core.
-const NICENESS: i32 = 10;
-
-/// Lets the writer and inference go first: the calling thread's work can wait some milliseconds, an answer cannot.
-pub(super) fn stand_back() {
-    // On Linux this is the thread's own; where it is refused, everything works as well, only later.
-    let _ = rustix::process::setpriority_process(None, NICENESS);
-}
-
 fn run(shared: &Shared, mut integrator: Integrator) {
-    stand_back();
+    crate::priority::stand_back();
     let mut last = Instant::now();
     while let Some(durable) = wait(shared, &mut last) {
         let edge = integrator.edge.clone();

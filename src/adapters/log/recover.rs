@@ -16,7 +16,7 @@ use super::{
     Signal, Tail, TailEntry, files,
     files::damaged,
     frames::{self, Frames, Known},
-    integrate::{Integrator, check_bundle, read_hash_tile, stand_back},
+    integrate::{Integrator, check_bundle, read_hash_tile},
     lock_mutex, lock_write, reader, wal,
 };
 use crate::{
@@ -388,7 +388,7 @@ fn check_full_bundle(shared: &Shared, index: u64) -> Result<(), ReadError> {
 /// Checks the bundles that opening had no time for; makes the log read-only when one was changed.
 pub(super) fn check_in_background(shared: Arc<Shared>, unchecked: u64) -> JoinHandle<()> {
     let run = move || {
-        stand_back();
+        crate::priority::stand_back();
         for index in (0..unchecked / TILE_WIDTH).rev() {
             let begun = Instant::now();
             if let Err(error) = check_full_bundle(&shared, index) {

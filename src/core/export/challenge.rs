@@ -18,10 +18,15 @@ use crate::{
 pub const CHALLENGE_ENTRIES_MAX: u64 = 1000;
 /// Bytes of a nonce: 16 cannot be guessed.
 pub const NONCE_BYTES: std::ops::RangeInclusive<usize> = 16..=64;
-/// Bytes of an answer: a thousand of the longest entries in base64, a full proof for each, and a checkpoint take 14 MB.
+/// Bytes of an answer: a thousand of the longest entries in base64, a full proof for each, sixteen more and
+/// two checkpoints take 14 MB.
 pub const CHALLENGE_BYTES_MAX: usize = 16 << 20;
 
+/// Replay entries in one answer: the picked decisions fit into four.
+pub const REPLAY_ENTRIES_MAX: usize = 16;
+
 const FIRST_LINE: &str = "lineproof challenge 1";
+const FIRST_LINE_WITH_REPLAYS: &str = "lineproof challenge 2";
 const DOMAIN: &[u8] = b"lineproof challenge v1\n";
 
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -34,6 +39,8 @@ pub enum ChallengeError {
     Line(usize),
     #[error("the answer has {found} entries, the nonce picks {picked}")]
     Entries { found: usize, picked: usize },
+    #[error("the answer has {0} replay entries; 1 to {REPLAY_ENTRIES_MAX} belong there")]
+    Replays(usize),
     #[error("the answer is longer than {CHALLENGE_BYTES_MAX} bytes")]
     TooLong,
 }
@@ -99,7 +106,22 @@ pub struct Answer {
     pub entries: Vec<Vec<u8>>,
     /// One proof for all, as in an export.
     pub proof: Vec<Sha256Digest>,
+    /// What came out when the picked decisions were decided again: version 2.
+    pub replays: Option<Replays>,
     /// The signed checkpoint, byte for byte.
+    pub checkpoint: String,
+}
+
+/// Entries of kind `replay` with their place in a later tree of the same log; nothing in it is checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replays {
+    /// Index and stored bytes, ascending.
+    pub entries: Vec<(u64, Vec<u8>)>,
+    /// One proof for all of them.
+    pub proof: Vec<Sha256Digest>,
+    /// From the answer's checkpoint to the later one.
+    pub consistency: Vec<Sha256Digest>,
+    /// The later signed checkpoint, byte for byte.
     pub checkpoint: String,
 }
 
@@ -114,12 +136,24 @@ impl Answer {
     #[must_use]
     pub fn to_text(&self) -> String {
         let Challenge { count, .. } = &self.challenge;
-        let mut text = format!("{FIRST_LINE}\nnonce {}\ncount {count}\n", self.challenge.nonce());
+        let first = if self.replays.is_some() { FIRST_LINE_WITH_REPLAYS } else { FIRST_LINE };
+        let mut text = format!("{first}\nnonce {}\ncount {count}\n", self.challenge.nonce());
+        let hashes = |text: &mut String, name: &str, hashes: &[Sha256Digest]| {
+            for hash in hashes {
+                writeln!(text, "{name} {}", BASE64.encode(hash.0)).expect("a string takes any text");
+            }
+        };
         for entry in &self.entries {
             writeln!(text, "entry {}", BASE64.encode(entry)).expect("a string takes any text");
         }
-        for hash in &self.proof {
-            writeln!(text, "proof {}", BASE64.encode(hash.0)).expect("a string takes any text");
+        hashes(&mut text, "proof", &self.proof);
+        if let Some(replays) = &self.replays {
+            for (index, entry) in &replays.entries {
+                writeln!(text, "replay {index} {}", BASE64.encode(entry)).expect("a string takes any text");
+            }
+            hashes(&mut text, "replay-proof", &replays.proof);
+            hashes(&mut text, "consistency", &replays.consistency);
+            writeln!(text, "later {}", BASE64.encode(&replays.checkpoint)).expect("a string takes any text");
         }
         text + "\n" + &self.checkpoint
     }
@@ -133,28 +167,80 @@ impl Answer {
             return Err(ChallengeError::TooLong);
         }
         let (head, checkpoint) = text.split_once("\n\n").ok_or(ChallengeError::Line(1))?;
-        let mut lines = (1..).zip(head.split('\n')).peekable();
-        let mut line = |start: &str| match lines.next() {
-            Some((number, line)) => line.strip_prefix(start).ok_or(ChallengeError::Line(number)),
-            None => Err(ChallengeError::Line(1)),
+        let mut lines = Lines { lines: head.split('\n').peekable(), number: 0 };
+        let has_replays = match lines.next() {
+            Some(FIRST_LINE) => false,
+            Some(FIRST_LINE_WITH_REPLAYS) => true,
+            _ => return Err(ChallengeError::Line(1)),
         };
-        if !line(FIRST_LINE)?.is_empty() {
-            return Err(ChallengeError::Line(1));
-        }
-        let nonce = line("nonce ")?;
-        let count = parse_decimal(line("count ")?).ok_or(ChallengeError::Line(3))?;
+        let nonce = lines.next_of("nonce").ok_or(ChallengeError::Line(2))?;
+        let count = lines.next_of("count").and_then(parse_decimal).ok_or(ChallengeError::Line(3))?;
         let challenge = Challenge::new(nonce, count)?;
-        let (mut entries, mut proof) = (Vec::new(), Vec::new());
-        for (number, line) in lines {
-            let wrong = ChallengeError::Line(number);
-            if let Some(entry) = line.strip_prefix("entry ").filter(|_| proof.is_empty()) {
-                let entry = BASE64.decode(entry).ok().filter(|entry| entry.len() <= ENTRY_BYTES_MAX);
-                entries.push(entry.ok_or(wrong)?);
-            } else {
-                proof.push(line.strip_prefix("proof ").and_then(parse_hash).ok_or(wrong)?);
-            }
+        let entries = lines.all("entry", entry_bytes)?;
+        let proof = lines.all("proof", parse_hash)?;
+        let replays = if has_replays { Some(lines.replays()?) } else { None };
+        lines.end()?;
+        Ok(Self { challenge, entries, proof, replays, checkpoint: checkpoint.to_owned() })
+    }
+}
+
+fn entry_bytes(base64: &str) -> Option<Vec<u8>> {
+    BASE64.decode(base64).ok().filter(|entry| entry.len() <= ENTRY_BYTES_MAX)
+}
+
+/// The lines before the checkpoint: a word, a space and what belongs to it.
+struct Lines<'a> {
+    lines: std::iter::Peekable<std::str::Split<'a, char>>,
+    /// Of the line that was taken last, from 1.
+    number: usize,
+}
+
+impl<'a> Lines<'a> {
+    fn next(&mut self) -> Option<&'a str> {
+        self.number += 1;
+        self.lines.next()
+    }
+
+    /// The rest of the next line if it begins with this word; otherwise it stays.
+    fn next_of(&mut self, word: &str) -> Option<&'a str> {
+        let (found, rest) = self.lines.peek()?.split_once(' ')?;
+        if found != word {
+            return None;
         }
-        Ok(Self { challenge, entries, proof, checkpoint: checkpoint.to_owned() })
+        self.next();
+        Some(rest)
+    }
+
+    /// All lines from here on that begin with this word.
+    fn all<T>(&mut self, word: &str, read: impl Fn(&'a str) -> Option<T>) -> Result<Vec<T>, ChallengeError> {
+        let mut all = Vec::new();
+        while let Some(rest) = self.next_of(word) {
+            all.push(read(rest).ok_or(ChallengeError::Line(self.number))?);
+        }
+        Ok(all)
+    }
+
+    fn replays(&mut self) -> Result<Replays, ChallengeError> {
+        let entry = |rest: &str| {
+            let (index, entry) = rest.split_once(' ')?;
+            Some((parse_decimal(index)?, entry_bytes(entry)?))
+        };
+        let entries = self.all("replay", entry)?;
+        if !(1..=REPLAY_ENTRIES_MAX).contains(&entries.len()) {
+            return Err(ChallengeError::Replays(entries.len()));
+        }
+        let proof = self.all("replay-proof", parse_hash)?;
+        let consistency = self.all("consistency", parse_hash)?;
+        let note = |base64: &str| String::from_utf8(BASE64.decode(base64).ok()?).ok();
+        let later = self.next_of("later").and_then(note);
+        Ok(Replays { entries, proof, consistency, checkpoint: later.ok_or(ChallengeError::Line(self.number))? })
+    }
+
+    fn end(mut self) -> Result<(), ChallengeError> {
+        match self.lines.peek() {
+            None => Ok(()),
+            Some(_) => Err(ChallengeError::Line(self.number + 1)),
+        }
     }
 }
 
@@ -202,10 +288,33 @@ mod tests {
             challenge: Challenge::new(NONCE, 2).unwrap(),
             entries: vec![b"{}".to_vec(), b"{\"a\":1}".to_vec()],
             proof: vec![Sha256Digest([7; 32])],
+            replays: None,
             checkpoint: "note\n\nsigned\n".into(),
         };
         let text = answer.to_text();
-        assert_eq!(Answer::parse(&text), Ok(answer));
+        assert_eq!(Answer::parse(&text), Ok(answer.clone()));
+        let replays = Replays {
+            entries: vec![(1000, b"{}".to_vec()), (1003, b"{}".to_vec())],
+            proof: vec![Sha256Digest([8; 32])],
+            consistency: vec![Sha256Digest([9; 32])],
+            checkpoint: "later\n\nsigned\n".into(),
+        };
+        let with_replays = Answer { replays: Some(replays), ..answer };
+        let longer = with_replays.to_text();
+        assert_eq!(Answer::parse(&longer), Ok(with_replays));
+        for (from, to) in [
+            ("challenge 2", "challenge 1"),
+            ("challenge 2", "challenge 3"),
+            ("replay 1000", "replay 01000"),
+            ("replay 1000 ", "replay 1000"),
+            ("later ", "later  "),
+            ("\nlater", "\n\nlater"),
+            ("consistency ", "replay-proof "),
+            ("consistency ", "consistence "),
+        ] {
+            let bad = longer.replacen(from, to, 1);
+            assert!(bad != longer && Answer::parse(&bad).map_or(true, |answer| answer.to_text() != longer), "{bad}");
+        }
         for (from, to) in
             [("nonce 00", "nonce 0"), ("count 2", "count 02"), ("count 2", "count 0"), ("entry ", "entry  ")]
         {

@@ -14,11 +14,13 @@ mod tables;
 mod unpacked;
 
 pub use archive::verify_export;
-pub use challenge::verify_challenge;
+pub use challenge::{ReplayFault, verify_challenge};
 pub use handover::take_handover;
 pub use log::{LogFiles, verify_log};
 pub use passport::verify_passport;
 pub use receipt::verify_receipt;
+
+use std::collections::BTreeMap;
 
 use serde::Serialize;
 
@@ -156,6 +158,17 @@ pub enum Step {
         size: u64,
         compared: bool,
     },
+    /// What came out when the picked decisions were decided again, by reason where they could not be; noted under a later
+    /// checkpoint of this size. `eps` and `largest` are differences of scores.
+    Replayed {
+        exact: u64,
+        within: u64,
+        differs: u64,
+        not_replayable: BTreeMap<&'static str, u64>,
+        eps: String,
+        largest: Option<String>,
+        size: u64,
+    },
     /// The log announced its next key under a key that is trusted, so that one is trusted, too.
     Handover {
         index: u64,
@@ -219,6 +232,7 @@ pub enum Problem {
     Derived { name: &'static str, line: u64 },
     Key,
     Challenge(ChallengeError),
+    Replay(ReplayFault),
     Nonce { found: String },
     Passport(PassportError),
     PassportForm,
@@ -274,6 +288,7 @@ impl Problem {
             Self::Derived { .. } => "derived",
             Self::Key => "key_copy",
             Self::Challenge(_) => "challenge",
+            Self::Replay(_) => "replay",
             Self::Nonce { .. } => "nonce",
             Self::Passport(_) => "passport",
             Self::PassportForm => "passport_form",

@@ -3,6 +3,8 @@
 mod de;
 mod en;
 
+use std::collections::BTreeMap;
+
 use super::{
     Lang,
     keys::NoteError,
@@ -29,6 +31,11 @@ fn number(value: u64) -> String {
 
 fn plural(count: u64, one: &str, many: &str) -> String {
     format!("{} {}", number(count), if count == 1 { one } else { many })
+}
+
+/// `3 not_archived, 1 image_gone`.
+fn counts_by_code(counts: &BTreeMap<&'static str, u64>) -> String {
+    counts.iter().map(|(code, count)| format!("{} {code}", number(*count))).collect::<Vec<_>>().join(", ")
 }
 
 fn not_there(missing: &[String], verb: &str) -> String {
@@ -176,6 +183,7 @@ pub fn meaning(problem: &Problem, lang: Lang) -> &'static str {
         | Problem::Changed { .. }
         | Problem::PassportForm
         | Problem::Challenge(_)
+        | Problem::Replay(_)
         | Problem::Passport(_)
         | Problem::Receipt(_)
         | Problem::ReceiptSignature { .. } => (

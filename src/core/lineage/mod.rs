@@ -8,6 +8,7 @@ pub mod period;
 pub mod private;
 pub mod ranges;
 pub mod receipt;
+pub mod replay;
 pub mod rotation;
 #[cfg(test)]
 mod tests;

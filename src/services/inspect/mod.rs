@@ -7,6 +7,7 @@
 //! **Invariant:** an [`Answer`] exists only after its entry's group was synced. `log.submit` calls back with
 //! `Ok` only then, and nothing else makes an answer to a new frame.
 
+pub(crate) mod examine;
 pub mod gaps;
 pub mod queue;
 pub mod record;
@@ -24,11 +25,12 @@ use std::{
 };
 
 use self::{
+    examine::Lane,
     gaps::{GapTracker, SettledGap, Source},
     queue::{FairQueue, PushError},
     record::ArchiveRule,
     request::{FrameRequest, Outcome, Refusal},
-    worker::{Lane, Lanes},
+    worker::Lanes,
 };
 use super::recipes::RecipeBook;
 use crate::{
@@ -275,9 +277,9 @@ impl Shared {
         let (mut lanes, mut failed) = (Lanes::new(), Vec::new());
         for recipe in self.book.ready() {
             let name = recipe.recipe.reference();
-            match Lane::load(recipe, self) {
+            match Lane::load(recipe, self.runtime.as_ref(), &self.session_options) {
                 Ok(lane) => drop(lanes.insert(name, lane)),
-                Err(reason) => failed.push((name, reason)),
+                Err(error) => failed.push((name, error.to_string())),
             }
         }
         (lanes, failed)

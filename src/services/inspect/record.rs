@@ -1,10 +1,9 @@
 //! From what was measured and judged to the decision entry.
 
-use super::request::FrameRequest;
+use super::{examine::Examined, request::FrameRequest};
 use crate::{
     core::{
-        decide::Judged,
-        frame::Frame,
+        decide::{Judged, LabelScore},
         lineage::{
             entry::{
                 ClockState, Commitments, Decision, DecisionKind, ENTRY_VERSION, FrameRecord, ImageRecord, LabelRecord,
@@ -13,6 +12,7 @@ use crate::{
             private::{Opening, PrivateField, SALT_BYTES},
         },
         quality::QualityReport,
+        recipe::Recipe,
     },
     ports::archive::RetentionClass,
     ports::recipes::LoadedRecipe,
@@ -31,12 +31,9 @@ pub struct ArchiveRule {
     pub classes: Vec<ClassRule>,
 }
 
-/// Everything about one frame that is measured and not judged.
-pub(super) struct Measured<'a> {
+/// What is known of a frame beside what was seen on it.
+pub(super) struct Facts {
     pub encoded: Blake3Digest,
-    pub pixels: Blake3Digest,
-    pub frame: &'a Frame<'a>,
-    pub quality: &'a QualityReport,
     /// The retention class, or `none:<reason>`.
     pub archive: String,
     pub time: Instant,
@@ -106,58 +103,70 @@ pub fn software() -> String {
     }
 }
 
-/// Builds the entry.
-pub(super) fn decision(
-    request: &FrameRequest,
-    recipe: &LoadedRecipe,
-    judged: &Judged,
-    measured: &Measured<'_>,
-    openings: &[Opening],
-    runtime: RuntimeRecord,
-) -> Decision {
-    let label = |score: &crate::core::decide::LabelScore| LabelRecord {
+/// The quality values as a decision has them.
+pub(crate) fn quality_record(quality: &QualityReport) -> QualityRecord {
+    QualityRecord { focus: quality.focus, mean: quality.mean, saturated: quality.saturated }
+}
+
+/// The reasons as a decision has them.
+pub(crate) fn reasons(judged: &Judged) -> Vec<String> {
+    judged.reasons.iter().map(ToString::to_string).collect()
+}
+
+/// Scores and thresholds as a decision has them.
+pub(crate) fn scores(recipe: &Recipe, judged: &Judged) -> ScoresRecord {
+    let label = |score: &LabelScore| LabelRecord {
         label: score.label.clone(),
         reject: score.reject,
         review: score.review,
         score: score.score,
     };
+    ScoresRecord {
+        comparator: recipe.policy.comparator.symbol().to_owned(),
+        decision: judged.score,
+        labels: judged.scores.iter().map(label).collect(),
+    }
+}
+
+/// Builds the entry.
+pub(super) fn decision(
+    request: &FrameRequest,
+    recipe: &LoadedRecipe,
+    examined: &Examined<'_>,
+    facts: Facts,
+    openings: &[Opening],
+    runtime: RuntimeRecord,
+) -> Decision {
+    let Examined { frame, pixels, quality, judged } = examined;
     Decision {
         calibration: recipe.calibration_digest(),
         camera: request.source.camera.clone(),
         captured: request.captured,
-        clock: measured.clock,
+        clock: facts.clock,
         frame: FrameRecord { counter: request.counter, id: request.frame.clone(), trigger: request.trigger },
         image: ImageRecord {
-            archive: measured.archive.clone(),
+            archive: facts.archive,
             bytes: request.image.len() as u64,
-            encoded: measured.encoded,
-            format: measured.frame.source_format().to_owned(),
-            height: measured.frame.height_px,
-            pfnc: format!("0x{:08X}", measured.frame.pixel_format().code()),
-            pixels: measured.pixels,
-            width: measured.frame.width_px,
+            encoded: facts.encoded,
+            format: frame.source_format().to_owned(),
+            height: frame.height_px,
+            pfnc: format!("0x{:08X}", frame.pixel_format().code()),
+            pixels: *pixels,
+            width: frame.width_px,
         },
         kind: DecisionKind::Kind,
         line: request.source.line.clone(),
         model: ModelRecord { digest: recipe.recipe.model.digest, version: recipe.recipe.version.clone() },
         private: commitments(openings),
         product: request.product.clone(),
-        quality: QualityRecord {
-            focus: measured.quality.focus,
-            mean: measured.quality.mean,
-            saturated: measured.quality.saturated,
-        },
-        reasons: judged.reasons.iter().map(ToString::to_string).collect(),
+        quality: quality_record(quality),
+        reasons: reasons(judged),
         recipe: RecipeRecord { digest: recipe.recipe.digest, name: recipe.recipe.reference() },
         runtime,
-        scores: ScoresRecord {
-            comparator: recipe.recipe.policy.comparator.symbol().to_owned(),
-            decision: judged.score,
-            labels: judged.scores.iter().map(label).collect(),
-        },
+        scores: scores(&recipe.recipe, judged),
         software: software(),
         station: request.source.station.clone(),
-        time: measured.time,
+        time: facts.time,
         v: ENTRY_VERSION,
         verdict: judged.verdict,
     }

@@ -3,57 +3,24 @@
 //! A frame stays on one thread from check to record, so that its pixels stay in one core's cache and as many frames
 //! are under way as there are workers. Only the answer waits for the disk; the worker goes on with the next frame.
 
-use std::{
-    collections::HashMap,
-    panic::AssertUnwindSafe,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::HashMap, panic::AssertUnwindSafe, sync::Arc, time::Instant};
 
 use super::{
     Job, Shared,
-    record::{self, Measured},
+    examine::{ExamineError, Lane, StepTimes, Stopwatch},
+    record::{self, Facts},
     request::{Answer, FrameRequest, Outcome, Refusal, Timings},
 };
 use crate::{
     core::{
-        decide::{self, DefectArea},
-        frame::{self, Scratch},
+        decide::DefectArea,
+        frame::Scratch,
         lineage::entry::{Decision, Entry},
-        preprocess::Preprocessor,
-        quality,
     },
     planted,
-    ports::recipes::LoadedRecipe,
-    ports::{
-        inference::{InferenceSession, Outputs},
-        lineage::{Append, AppendError, Appended, FrameClaim, PrivateRecord, ReadError, Receipt},
-    },
+    ports::lineage::{Append, AppendError, Appended, FrameClaim, PrivateRecord, ReadError, Receipt},
     types::{Blake3Digest, RecipeRef},
 };
-
-/// What one worker needs for one recipe.
-pub(super) struct Lane {
-    recipe: Arc<LoadedRecipe>,
-    preprocessor: Preprocessor,
-    session: Box<dyn InferenceSession + Send>,
-    outputs: Outputs,
-    decide_scratch: decide::Scratch,
-}
-
-impl Lane {
-    /// Loads a session and runs it once on zeros, so that the first frame meets a warm one.
-    pub(super) fn load(recipe: Arc<LoadedRecipe>, shared: &Shared) -> Result<Self, String> {
-        let mut session =
-            shared.runtime.load(&recipe.model_spec(), &shared.session_options).map_err(|error| error.to_string())?;
-        let preprocessor = Preprocessor::new(&recipe.recipe);
-        let mut outputs = Outputs::default();
-        let shape = preprocessor.shape();
-        let zeros = vec![0.0; shape.iter().product()];
-        session.run(&zeros, shape, &mut outputs).map_err(|error| error.to_string())?;
-        Ok(Self { recipe, preprocessor, session, outputs, decide_scratch: decide::Scratch::default() })
-    }
-}
 
 /// The sessions of one worker, by recipe.
 pub(super) type Lanes = HashMap<RecipeRef, Lane>;
@@ -120,7 +87,6 @@ fn inspect(
         return Err(Refusal::Deadline { waited, useful_for: request.useful_for });
     }
     let lane = lane.ok_or_else(|| Refusal::Internal("an admitted frame names a recipe no worker has".into()))?;
-    let recipe = &lane.recipe.recipe;
 
     let encoded = Blake3Digest::of(&request.image);
     if encoded != request.claimed && !planted::has("ignore-client-digest") {
@@ -128,36 +94,14 @@ fn inspect(
     }
     timings.check = watch.lap();
 
-    let frame = frame::decode(&request.image, request.raw.as_ref(), &recipe.frame, scratch)
-        .map_err(|error| Refusal::BadFrame(error.to_string()))?;
-    let pixels = frame.digest();
-    timings.decode = watch.lap();
-
-    let quality = quality::measure(&frame);
-    let shape = lane.preprocessor.shape();
-    let tensor = lane.preprocessor.prepare(&frame).map_err(|error| Refusal::BadFrame(error.to_string()))?;
-    timings.preprocess = watch.lap();
-
-    let ran = lane.session.run(tensor, shape, &mut lane.outputs).map_err(|error| error.to_string());
-    let ran = if planted::has("inference-error") { Err("a planted error".to_owned()) } else { ran };
-    if !planted::has("ok-on-inference-error") {
-        ran.map_err(Refusal::InferenceFault)?;
-    }
-    timings.infer = watch.lap();
-
-    let judged = decide::decide(
-        recipe,
-        lane.recipe.calibration.as_ref(),
-        &lane.outputs,
-        &quality,
-        (frame.width_px, frame.height_px),
-        &mut lane.decide_scratch,
-    )
-    .map_err(|error| Refusal::InferenceFault(error.to_string()))?;
-    timings.decide = watch.lap();
+    let mut steps = StepTimes::default();
+    let examined = lane.examine(&request.image, request.raw.as_ref(), scratch, &mut steps)?;
+    let StepTimes { decode, preprocess, infer, decide } = steps;
+    timings = Timings { decode, preprocess, infer, decide, ..timings };
+    watch.lap();
 
     let (time, clock) = shared.clock.now();
-    let class = record::retention_class(&shared.archive_rule, judged.verdict, &request.product, encoded);
+    let class = record::retention_class(&shared.archive_rule, examined.judged.verdict, &request.product, encoded);
     let image_at = match &class {
         Ok(class) => Some(
             shared
@@ -170,18 +114,15 @@ fn inspect(
     timings.seal = watch.lap();
 
     let openings = record::openings(request);
-    let measured = Measured {
+    let facts = Facts {
         encoded,
-        pixels,
-        frame: &frame,
-        quality: &quality,
         archive: class.map_or_else(|why| why.to_owned(), |class| class.as_str().to_owned()),
         time,
         clock,
     };
-    let decision = record::decision(request, &lane.recipe, &judged, &measured, &openings, lane.session.runtime());
+    let decision = record::decision(request, &lane.recipe, &examined, facts, &openings, lane.session.runtime());
     let private = PrivateRecord { openings, image_at: image_at.map(|location| location.to_string()) };
-    Ok(Step::Record(Box::new(Decided { decision, private, areas: judged.areas, timings })))
+    Ok(Step::Record(Box::new(Decided { decision, private, areas: examined.judged.areas, timings })))
 }
 
 /// Hands the decision to the log; the answer leaves when the entry is durable.
@@ -211,6 +152,15 @@ fn record(shared: &Arc<Shared>, request: FrameRequest, decided: Decided, answer:
     shared.log.submit(append, done);
 }
 
+impl From<ExamineError> for Refusal {
+    fn from(error: ExamineError) -> Self {
+        match error {
+            ExamineError::BadFrame(reason) => Self::BadFrame(reason),
+            ExamineError::InferenceFault(reason) => Self::InferenceFault(reason),
+        }
+    }
+}
+
 impl Shared {
     /// The recorded answer to a frame that was decided before.
     fn find_decided(&self, request: &FrameRequest) -> Result<Option<Answer>, Refusal> {
@@ -234,23 +184,5 @@ impl Shared {
             Entry::Decision(decision) => Ok(Answer { decision, receipt, areas: Vec::new(), timings: None }),
             other => Err(internal(format!("is a {} entry, not the decision of a frame", other.kind()))),
         }
-    }
-}
-
-/// Measures one step after another.
-struct Stopwatch {
-    started: Instant,
-    last: Instant,
-}
-
-impl Stopwatch {
-    fn start() -> Self {
-        let now = Instant::now();
-        Self { started: now, last: now }
-    }
-
-    fn lap(&mut self) -> Duration {
-        let now = Instant::now();
-        now.duration_since(std::mem::replace(&mut self.last, now))
     }
 }

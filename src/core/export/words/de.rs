@@ -1,13 +1,13 @@
 //! The sentences in German.
 
-use super::{missing, not_there, number, plural};
+use super::{counts_by_code, missing, not_there, number, plural};
 use crate::core::{
     export::{
         Lang,
         consistency::Contradiction,
         keys::NoteError,
         manifest::ManifestError,
-        verify::{Problem, Step},
+        verify::{Problem, ReplayFault, Step},
     },
     lineage::{
         period::{Incomplete, PeriodFault},
@@ -140,6 +140,25 @@ pub(super) fn step(step: &Step) -> String {
                 "mit der vorgegebenen vergleichen oder --nonce angeben: Wer die Nonce macht, wählt die Einträge"
             }
         ),
+        Step::Replayed { exact, within, differs, not_replayable, eps, largest, size } => {
+            let ran = plural(exact + within + differs, "Entscheidung", "Entscheidungen");
+            let largest = largest.as_ref().map_or_else(String::new, |largest| format!(", größte Differenz {largest}"));
+            let differ = match differs {
+                0 => "keine weicht ab".to_owned(),
+                1 => "1 WEICHT AB".to_owned(),
+                many => format!("{} WEICHEN AB", number(*many)),
+            };
+            let not = match counts_by_code(not_replayable) {
+                none if none.is_empty() => none,
+                not => format!("; nicht noch einmal zu entscheiden: {not}"),
+            };
+            format!(
+                "Vom Werk noch einmal entschieden, vermerkt nach dem Checkpoint und vor Eintrag {}: {ran}: {} bitgleich, {} innerhalb {eps}, {differ}{largest}{not}",
+                number(*size),
+                number(*exact),
+                number(*within)
+            )
+        }
         Step::Part { index, kind, verdict: None, time, .. } => {
             let when = time.as_ref().map_or_else(String::new, |time| format!(", geschrieben {time}"));
             format!("Eintrag: {}, {}, keine Entscheidung über ein Teil{when}", number(*index), name_of_kind(kind))
@@ -247,6 +266,23 @@ pub(super) fn wrong(problem: &Problem) -> String {
         Problem::Derived { name, line } => format!("{name} sagt ab Zeile {line} etwas anderes als die Einträge"),
         Problem::Key => "log.vkey ist nicht der Schlüssel, mit dem signiert wurde".into(),
         Problem::Challenge(error) => format!("das ist nicht die Antwort auf ihre Stichprobe: {error}"),
+        Problem::Replay(fault) => match fault {
+            ReplayFault::NotLater => "der zweite Checkpoint ist kein späterer desselben Protokolls".into(),
+            ReplayFault::Place { index } => {
+                format!("Eintrag {index} steht nicht zwischen den beiden Checkpoints, oder nicht an seinem Platz")
+            }
+            ReplayFault::Form { index } => {
+                format!("Eintrag {index} ist keine Wiederholung, oder anders geschrieben als festgelegt")
+            }
+            ReplayFault::Unasked { index } => {
+                format!(
+                    "eine Wiederholung nennt Eintrag {index}, der keine gewählte Entscheidung ist oder schon genannt war"
+                )
+            }
+            ReplayFault::Missing { index } => {
+                format!("keine Wiederholung nennt die gewählte Entscheidung in Eintrag {index}")
+            }
+        },
         Problem::Nonce { found } => format!("geantwortet ist auf die Nonce {found}, nicht auf Ihre"),
         Problem::Passport(error) => format!("im Passport stimmt etwas nicht: {error}"),
         Problem::PassportForm => "der Passport sagt dasselbe in einer anderen Schreibweise als der festgelegten".into(),

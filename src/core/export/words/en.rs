@@ -1,10 +1,10 @@
 //! The sentences in English.
 
-use super::{missing, not_there, number, plural};
+use super::{counts_by_code, missing, not_there, number, plural};
 use crate::core::{
     export::{
         Lang,
-        verify::{Problem, Step},
+        verify::{Problem, ReplayFault, Step},
     },
     lineage::tree,
 };
@@ -123,6 +123,22 @@ pub(super) fn step(step: &Step) -> String {
                 "compare it with the one you gave, or say --nonce: whoever makes up the nonce picks the entries"
             }
         ),
+        Step::Replayed { exact, within, differs, not_replayable, eps, largest, size } => {
+            let ran = plural(exact + within + differs, "decision", "decisions");
+            let largest =
+                largest.as_ref().map_or_else(String::new, |largest| format!(", largest difference {largest}"));
+            let differ = if *differs == 0 { "none differs".to_owned() } else { format!("{} DIFFER", number(*differs)) };
+            let not = match counts_by_code(not_replayable) {
+                none if none.is_empty() => none,
+                not => format!("; could not be decided again: {not}"),
+            };
+            format!(
+                "Decided again by the plant, noted after the checkpoint and before entry {}: {ran}: {} bit-exact, {} within {eps}, {differ}{largest}{not}",
+                number(*size),
+                number(*exact),
+                number(*within)
+            )
+        }
         Step::Part { index, kind, verdict: None, time, .. } => {
             let when = time.as_ref().map_or_else(String::new, |time| format!(", written {time}"));
             format!("Entry: {}, {}, no decision of a part{when}", number(*index), name_of_kind(kind))
@@ -215,6 +231,17 @@ pub(super) fn wrong(problem: &Problem) -> String {
         Problem::Derived { name, line } => format!("{name} does not say what the entries say, from line {line} on"),
         Problem::Key => "log.vkey is not the key that signed".into(),
         Problem::Challenge(error) => format!("this is not the answer to its challenge: {error}"),
+        Problem::Replay(fault) => match fault {
+            ReplayFault::NotLater => "the second checkpoint is not a later one of the same log".into(),
+            ReplayFault::Place { index } => {
+                format!("entry {index} does not stand between the two checkpoints, or not in its place")
+            }
+            ReplayFault::Form { index } => format!("entry {index} is no replay, or written in another way"),
+            ReplayFault::Unasked { index } => {
+                format!("a replay names entry {index}, which is no picked decision, or was named before")
+            }
+            ReplayFault::Missing { index } => format!("no replay names the picked decision in entry {index}"),
+        },
         Problem::Nonce { found } => format!("the answer is to the nonce {found}, not to yours"),
         Problem::Passport(error) => error.to_string(),
         Problem::PassportForm => "the passport says the same in another spelling than it is written with".into(),

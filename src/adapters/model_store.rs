@@ -1,0 +1,132 @@
+//! Models of every recipe that was ever in use, each under its digest, so that its decisions can be decided again.
+
+use std::{
+    fs,
+    io::{self, Read as _, Write as _},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use crate::{
+    ports::{
+        inference::MODEL_BYTES_MAX,
+        models::{KeptModels, ModelStoreError},
+    },
+    types::Blake3Digest,
+};
+
+/// The folder's name in a data directory.
+pub const FOLDER: &str = "kept-models";
+
+/// `<folder>/<64 hex>.onnx`.
+#[derive(Clone, Debug)]
+pub struct ModelStore {
+    folder: PathBuf,
+}
+
+impl ModelStore {
+    #[must_use]
+    pub fn new(folder: PathBuf) -> Self {
+        Self { folder }
+    }
+
+    /// Keeps a model, durably, before the first decision it makes. A file that is there already is not written again; one
+    /// that was cut or changed is. A crash leaves at most a file with another ending, which the next call overwrites.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn keep(&self, digest: Blake3Digest, model: &[u8]) -> io::Result<()> {
+        let path = self.path(digest);
+        if fs::metadata(&path).is_ok_and(|found| found.len() == model.len() as u64) {
+            return Ok(());
+        }
+        fs::create_dir_all(&self.folder)?;
+        let temporary = path.with_extension("new");
+        let mut file = fs::File::create(&temporary)?;
+        file.write_all(model)?;
+        file.sync_all()?;
+        fs::rename(&temporary, &path)?;
+        fs::File::open(&self.folder)?.sync_all()?;
+        // The folder itself, when this is its first file.
+        self.folder.parent().map_or(Ok(()), |parent| fs::File::open(parent)?.sync_all())
+    }
+
+    /// Every kept file, and whether it has the digest in its name.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub fn check(&self) -> io::Result<Vec<(PathBuf, bool)>> {
+        digest_names(&self.folder, "onnx")
+    }
+
+    fn path(&self, digest: Blake3Digest) -> PathBuf {
+        self.folder.join(format!("{}.onnx", digest.hex()))
+    }
+}
+
+impl KeptModels for ModelStore {
+    fn model(&self, digest: Blake3Digest) -> Result<Option<Arc<[u8]>>, ModelStoreError> {
+        let path = self.path(digest);
+        match read(&path) {
+            Ok(bytes) => Ok((Blake3Digest::of(&bytes) == digest).then(|| bytes.into())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(ModelStoreError::Io { path: path.display().to_string(), source }),
+        }
+    }
+}
+
+/// The files of one folder that are named by the BLAKE3 of their bytes, and whether they have it. A folder that is not there
+/// has none.
+///
+/// # Errors
+/// When the folder or a file cannot be read.
+pub fn digest_names(folder: &Path, extension: &str) -> io::Result<Vec<(PathBuf, bool)>> {
+    let listed = match fs::read_dir(folder) {
+        Ok(listed) => listed,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut files = Vec::new();
+    for item in listed {
+        let path = item?.path();
+        if path.extension().is_some_and(|found| found == extension) {
+            let mut hasher = blake3::Hasher::new();
+            hasher.update_reader(fs::File::open(&path)?)?;
+            let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            files.push((path, hasher.finalize().to_hex().as_str() == name));
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// Longer files are cut, and then have another digest.
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    fs::File::open(path)?.take(MODEL_BYTES_MAX as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_is_found_by_its_digest_and_a_changed_one_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = ModelStore::new(folder.path().join(FOLDER));
+        let model = b"a model".to_vec();
+        let digest = Blake3Digest::of(&model);
+        assert!(store.model(digest).unwrap().is_none());
+        store.keep(digest, &model).unwrap();
+        assert_eq!(store.model(digest).unwrap().as_deref(), Some(&model[..]));
+        let path = store.path(digest);
+        fs::write(&path, b"a m0del").unwrap();
+        assert!(store.model(digest).unwrap().is_none(), "never another model than was asked for");
+        fs::write(&path, b"a mod").unwrap();
+        assert_eq!(store.check().unwrap(), [(path.clone(), false)]);
+        store.keep(digest, &model).unwrap();
+        assert_eq!(store.check().unwrap(), [(path, true)]);
+        assert_eq!(store.model(digest).unwrap().as_deref(), Some(&model[..]), "a cut file is written again");
+    }
+}

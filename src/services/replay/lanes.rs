@@ -1,0 +1,127 @@
+//! Sessions for recorded decisions: made of the recipe, calibration and model that a decision names by their digests.
+
+use std::sync::Arc;
+
+use super::{ReplayError, ReplayService};
+use crate::{
+    core::{
+        lineage::{entry::Decision, replay::NotReplayable},
+        recipe::{Calibration, Recipe},
+    },
+    ports::{
+        inference::{InferenceError, Optimisation, SessionOptions},
+        recipes::{LoadedRecipe, RecipeFiles},
+    },
+    services::inspect::examine::Lane,
+    types::Blake3Digest,
+};
+
+/// Sessions that one run keeps; a model's takes as much memory as a worker's.
+const LANES_MAX: usize = 2;
+/// The only execution provider there is so far.
+const PROVIDER: &str = "cpu";
+/// Most threads a session is given, whatever an entry says.
+const THREADS_MAX: u32 = 256;
+
+/// Why a decision does not run, or why none does.
+pub(super) enum Failure {
+    Not(NotReplayable, String),
+    Error(ReplayError),
+}
+
+impl From<ReplayError> for Failure {
+    fn from(error: ReplayError) -> Self {
+        Self::Error(error)
+    }
+}
+
+/// What a session is made for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Key {
+    recipe: Blake3Digest,
+    threads: u32,
+    optimisation: Optimisation,
+}
+
+/// The sessions used last, newest first.
+#[derive(Default)]
+pub(super) struct Lanes(Vec<(Key, Lane)>);
+
+impl Lanes {
+    /// The session for a decision, as it was recorded.
+    pub fn of(&mut self, service: &ReplayService, decision: &Decision) -> Result<&mut Lane, Failure> {
+        let runtime = &decision.runtime;
+        let failed = |why: String| Failure::Not(NotReplayable::Failed, why);
+        if runtime.provider != PROVIDER {
+            let why = format!("it ran on {}, which this host does not have", runtime.provider);
+            return Err(Failure::Not(NotReplayable::OtherProvider, why));
+        }
+        let optimisation = Optimisation::parse(&runtime.optimisation);
+        let optimisation = optimisation
+            .ok_or_else(|| failed(format!("{:?} is no optimisation level of this release", runtime.optimisation)))?;
+        if !(1..=THREADS_MAX).contains(&runtime.threads) {
+            return Err(failed(format!("{} threads are none a session can have", runtime.threads)));
+        }
+        let key = Key { recipe: decision.recipe.digest, threads: runtime.threads, optimisation };
+        let lane = match self.0.iter().position(|(found, _)| *found == key) {
+            Some(at) => self.0.remove(at).1,
+            None => {
+                self.0.truncate(LANES_MAX - 1);
+                load(service, decision, &key)?
+            }
+        };
+        self.0.insert(0, (key, lane));
+        Ok(&mut self.0[0].1)
+    }
+}
+
+fn load(service: &ReplayService, decision: &Decision, key: &Key) -> Result<Lane, Failure> {
+    let recipe = Arc::new(recorded_recipe(service, decision)?);
+    let options = SessionOptions {
+        intra_threads: key.threads as usize,
+        optimisation: key.optimisation,
+        ..SessionOptions::default()
+    };
+    match Lane::load(recipe, service.runtime.as_ref(), &options) {
+        Ok(lane) => Ok(lane),
+        Err(
+            error @ (InferenceError::LibraryMissing { .. }
+            | InferenceError::Library { .. }
+            | InferenceError::LibraryChanged { .. }),
+        ) => Err(ReplayError::Runtime(error).into()),
+        Err(error) => Err(Failure::Not(NotReplayable::Failed, error.to_string())),
+    }
+}
+
+/// The recipe, calibration and model behind the digests of a decision.
+fn recorded_recipe(service: &ReplayService, decision: &Decision) -> Result<LoadedRecipe, Failure> {
+    let no_recipe = |why: String| Failure::Not(NotReplayable::NoRecipe, why);
+    let digest = decision.recipe.digest;
+    let text = kept_text(service.texts.recipe(digest).map_err(ReplayError::from)?, digest);
+    let text = text.ok_or_else(|| no_recipe(format!("no recipe {digest} is kept here")))?;
+    let recipe = Recipe::parse(&text).map_err(|error| no_recipe(format!("recipe {digest}: {error}")))?;
+    let calibration_text = match decision.calibration {
+        None => None,
+        Some(digest) => {
+            let text = kept_text(service.texts.calibration(digest).map_err(ReplayError::from)?, digest);
+            Some(text.ok_or_else(|| no_recipe(format!("no calibration {digest} is kept here")))?)
+        }
+    };
+    let calibration = calibration_text.as_deref().map(Calibration::parse).transpose();
+    let calibration = calibration.map_err(|error| no_recipe(format!("the calibration: {error}")))?;
+    recipe.accept_calibration(calibration.as_ref()).map_err(|error| no_recipe(error.to_string()))?;
+    let model = service.models.model(decision.model.digest).map_err(ReplayError::from)?;
+    let no_model = || format!("no model {} is kept here", decision.model.digest);
+    let model = model.ok_or_else(|| Failure::Not(NotReplayable::NoModel, no_model()))?;
+    if recipe.model.digest != decision.model.digest {
+        return Err(no_recipe(format!("the decision names another model than its recipe, {}", recipe.model.digest)));
+    }
+    let texts = RecipeFiles { recipe: text, calibration: calibration_text, model_card: None };
+    Ok(LoadedRecipe { recipe, calibration, model, texts })
+}
+
+/// A text that is what its name says.
+fn kept_text(bytes: Option<Vec<u8>>, digest: Blake3Digest) -> Option<String> {
+    let bytes = bytes.filter(|bytes| Blake3Digest::of(bytes) == digest)?;
+    String::from_utf8(bytes).ok()
+}
