@@ -29,6 +29,7 @@ use super::{
     keys, replay, retention, socket,
     witness::plant,
 };
+use crate::adapters::ort::{OrtOnDemand, OrtRuntime};
 use crate::{
     adapters::{
         archive::PackArchive,
@@ -36,7 +37,6 @@ use crate::{
         keys::Keys,
         log::{LogConfig, LogHandle, LogState, LogStore, RecoveryReport},
         model_store::{self, ModelStore},
-        ort::{OrtOnDemand, OrtRuntime},
         recipe_files::TextStore,
         sled_index::{Found, SledIndex},
     },
