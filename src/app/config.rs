@@ -48,6 +48,8 @@ pub struct Config {
     #[serde(default)]
     pub inspect: Inspect,
     #[serde(default)]
+    pub open_inference: OpenInference,
+    #[serde(default)]
     pub archive: Archive,
     #[serde(default)]
     pub log: Log,
@@ -174,6 +176,24 @@ pub struct Models {
 impl Default for Models {
     fn default() -> Self {
         Self { recipes: PathBuf::from("models"), calibrations: PathBuf::from("calibration"), onnxruntime: None }
+    }
+}
+
+/// Where frames come from that clients of the Open Inference Protocol send, if they do not say it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OpenInference {
+    /// Whether the protocol is served at all.
+    pub served: bool,
+    pub line: Option<LineId>,
+    pub station: Option<StationId>,
+    pub camera: Option<CameraId>,
+    pub product: Option<ProductId>,
+}
+
+impl Default for OpenInference {
+    fn default() -> Self {
+        Self { served: true, line: None, station: None, camera: None, product: None }
     }
 }
 
@@ -377,6 +397,9 @@ impl Config {
         require((1..=4096).contains(&inspect.stream_frames_max), "inspect.stream_frames_max", "1 to 4096")?;
         require((1024..=1 << 30).contains(&inspect.frame_bytes_max), "inspect.frame_bytes_max", "1024 bytes to 1 GiB")?;
         require((1..=3_600_000).contains(&inspect.useful_for_ms), "inspect.useful_for_ms", "1 ms to one hour")?;
+        let open = &self.open_inference;
+        let named = [open.line.is_some(), open.station.is_some(), open.camera.is_some()];
+        require(named == [named[0]; 3], "open_inference", "line, station and camera go together")?;
         require((0.0..=1.0).contains(&self.archive.ok_share), "archive.ok_share", "a share between 0 and 1")?;
         require((1..=60_000).contains(&self.witnesses.timeout_ms), "witnesses.timeout_ms", "1 ms to one minute")?;
         require(self.witness.len() <= WITNESSES_MAX, "witness", "at most 15 witnesses")?;
@@ -463,6 +486,14 @@ queue_frames_per_line = 64              # more waiting frames of one line are re
 stream_frames_max = 32                  # frames of one stream under way
 frame_bytes_max = 33554432              # longest frame in bytes
 useful_for_ms = 10000                   # a frame still waiting after this is not inferred, if the client sets no deadline
+
+# For clients of the Open Inference Protocol that do not say where a frame comes from; docs/open-inference.md.
+# [open_inference]
+# served = true                         # false: not at all
+# line = "line-1"                       # left out: the only camera there is
+# station = "station-1"
+# camera = "cam-1"
+# product = "demo-part"                 # left out: the only product of the model
 
 [archive]                               # which images are kept, sealed
 not_ok = true

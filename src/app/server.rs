@@ -44,6 +44,9 @@ use crate::{
         audit::AuditEdge,
         history::HistoryEdge,
         inspection::{InspectionEdge, InspectionLimits},
+        open_inference::{
+            OpenInferenceEdge, OriginDefaults, pb::grpc_inference_service_server::GrpcInferenceServiceServer,
+        },
         pb,
         replay::ReplayEdge,
         retention::RetentionEdge,
@@ -83,6 +86,7 @@ const HEADER_BYTES_MAX: u32 = 16 << 10;
 
 type HistoryServer = pb::history_service_server::HistoryServiceServer<HistoryEdge>;
 type AuditServer = pb::audit_service_server::AuditServiceServer<AuditEdge>;
+type OpenInferenceServer = GrpcInferenceServiceServer<OpenInferenceEdge>;
 type ReplayServer = pb::replay_service_server::ReplayServiceServer<ReplayEdge>;
 type RetentionServer = pb::retention_service_server::RetentionServiceServer<RetentionEdge>;
 
@@ -351,8 +355,8 @@ impl Server {
         let (history, audit) = self.office();
         health.set_serving::<HistoryServer>().await;
         health.set_serving::<AuditServer>().await;
-        let inspection = match &self.inspect {
-            None => None,
+        let (inspection, open_inference) = match &self.inspect {
+            None => (None, None),
             Some((inspect, periods)) => {
                 let limits = InspectionLimits {
                     frame_bytes_max,
@@ -362,7 +366,13 @@ impl Server {
                 type Served = pb::inspection_service_server::InspectionServiceServer<InspectionEdge>;
                 health.set_serving::<Served>().await;
                 let edge = InspectionEdge::new(inspect.handle(), periods.clone(), limits, stopper.clone());
-                Some(Served::new(edge).max_decoding_message_size(frame_bytes_max + MESSAGE_OVERHEAD_BYTES))
+                let message_bytes_max = frame_bytes_max + MESSAGE_OVERHEAD_BYTES;
+                let open_inference = self.config.open_inference.served.then(|| {
+                    let defaults = origin_defaults(&self.config);
+                    let edge = OpenInferenceEdge::new(inspect.handle(), defaults, limits, stopper.clone());
+                    OpenInferenceServer::new(edge).max_decoding_message_size(message_bytes_max)
+                });
+                (Some(Served::new(edge).max_decoding_message_size(message_bytes_max)), open_inference)
             }
         };
         let (retention, replay) = local.unzip();
@@ -383,7 +393,8 @@ impl Server {
             .add_service(audit)
             .add_optional_service(retention)
             .add_optional_service(replay)
-            .add_optional_service(inspection);
+            .add_optional_service(inspection)
+            .add_optional_service(open_inference);
         let stop = {
             let (stopper, log_stopped) = (stopper.clone(), self.log_stopped.clone());
             async move {
@@ -597,6 +608,24 @@ fn sources(config: &Config) -> HashSet<Source> {
         station.cameras.clone().into_iter().map(source)
     };
     config.stations.iter().flat_map(of_station).collect()
+}
+
+/// Where frames come from that do not say it: what the configuration says, else what is there once only.
+fn origin_defaults(config: &Config) -> OriginDefaults {
+    let open = &config.open_inference;
+    let configured = open.line.clone().zip(open.station.clone()).zip(open.camera.clone());
+    let configured = configured.map(|((line, station), camera)| Source { line, station, camera });
+    let all = sources(config);
+    let only = all.iter().next().filter(|_| all.len() == 1).cloned();
+    let mut products = HashMap::new();
+    let mut shared = HashSet::new();
+    for product in &config.products {
+        if products.insert(product.recipe.clone(), product.product.clone()).is_some() {
+            shared.insert(product.recipe.clone());
+        }
+    }
+    products.retain(|recipe, _| !shared.contains(recipe));
+    OriginDefaults { source: configured.or(only), product: open.product.clone(), products }
 }
 
 fn last_counters(config: &Config, index: &dyn DecisionIndex) -> anyhow::Result<HashMap<Source, u64>> {

@@ -4,6 +4,7 @@ pub mod audit;
 pub mod convert;
 pub mod history;
 pub mod inspection;
+pub mod open_inference;
 pub mod replay;
 pub mod retention;
 pub mod status;

@@ -14,6 +14,7 @@ mod inspection;
 mod keys;
 mod office;
 mod older;
+mod open_inference;
 mod periods;
 mod replay;
 mod retention;

@@ -77,6 +77,14 @@ impl GapTracker {
         self.sources.contains_key(source)
     }
 
+    /// Takes the next counter for a frame that has none; to be called once it is sure to be admitted or refused.
+    pub fn next_counter(&mut self, source: &Source) -> u64 {
+        let camera = self.sources.entry(source.clone()).or_default();
+        let counter = camera.next.unwrap_or(1);
+        camera.next = Some(counter + 1);
+        counter
+    }
+
     /// A frame arrived.
     pub fn arrived(&mut self, source: &Source, counter: u64, now: Instant) {
         let camera = self.sources.entry(source.clone()).or_default();

@@ -35,7 +35,7 @@ use self::{
 use super::recipes::RecipeBook;
 use crate::{
     core::lineage::{
-        entry::{Access, AccessEvent, AccessKind, ENTRY_VERSION, Entry, Gap, GapKind},
+        entry::{Access, AccessEvent, AccessKind, ENTRY_VERSION, Entry, Gap, GapKind, GapReason},
         private::{Opening, PrivateField},
     },
     planted,
@@ -43,9 +43,9 @@ use crate::{
         archive::ImageArchive,
         clock::Clock,
         inference::{ModelRuntime, SessionOptions},
-        lineage::{Append, LogReader, LogWriter, PrivateRecord, Receipt},
+        lineage::{Append, AppendError, LogReader, LogWriter, PrivateRecord, Receipt},
     },
-    types::{LineId, RecipeRef},
+    types::{FrameId, LineId, RecipeRef},
 };
 
 /// How often settled gaps are written.
@@ -255,6 +255,26 @@ impl InspectHandle {
     #[must_use]
     pub fn knows(&self, source: &Source) -> bool {
         self.0.sources.contains(source)
+    }
+
+    /// Why a frame would be refused by the log now, whatever it shows.
+    #[must_use]
+    pub fn log_refusal(&self) -> Option<AppendError> {
+        self.0.log.refusal()
+    }
+
+    /// Notes a frame that the edge refuses before it is one: it becomes a gap.
+    pub fn note_refused(&self, source: &Source, reason: GapReason, counter: u64, frame: &FrameId) {
+        let mut gaps = self.0.lock_gaps();
+        let now = Instant::now();
+        gaps.arrived(source, counter, now);
+        gaps.refused(source, reason, counter, frame, now);
+    }
+
+    /// The counter of a frame whose camera gives none: one more than the largest that was seen of it.
+    #[must_use]
+    pub fn next_counter(&self, source: &Source) -> u64 {
+        self.0.lock_gaps().next_counter(source)
     }
 
     /// Makes durable what is known by now of the camera's frames without a decision, up to the counter `last`. Blocks.
