@@ -187,7 +187,7 @@ FORMS = {
     "range": "first=whole last=whole",
     "retention": f"{HEAD} before?=time class?=text destroyed?=destroyed entries?=ranges event=erased|deleted|held|released"
     " from?=time hold?=whole kept?=whole line?=name private=private product?=name rule=text to?=time",
-    "replay": f"{HEAD} differs?=ranges eps=score exact?=ranges largest?=score not_replayable?=not-replayable"
+    "replay": f"{HEAD} challenge?=sha256 differs?=ranges eps=score exact?=ranges largest?=score not_replayable?=not-replayable"
     " runtime?=replay-runtime software=text within?=ranges",
     "not-replayable": "failed?=ranges image_damaged?=ranges image_gone?=ranges no_model?=ranges no_recipe?=ranges"
     " not_archived?=ranges other_provider?=ranges",
@@ -834,10 +834,11 @@ def take_handover(raw, keys):
 
 # ---- Answers to challenges: challenge.md ----
 
+EPS = score("0x3727c5ac 0.00001")
 
-def picked(nonce, count, text, size):
+
+def picked(seed, count, size):
     """The indexes that a nonce picks."""
-    seed = sha256(b"lineproof challenge v1\n" + sha256(text) + nonce)
     found, draw = set(), 0
     while len(found) < min(count, size):
         value = int.from_bytes(sha256(seed + draw.to_bytes(8, "big"))[:8], "big")
@@ -869,7 +870,8 @@ def check_challenge(raw, keys):
     yield f"The checkpoint is signed by {signer}. Hold it against the one you had before you gave the nonce."
 
     need(size > 0, "the log has no entries yet")
-    indexes = picked(bytes.fromhex(match[1]), count, (note.rpartition("\n\n")[0] + "\n").encode(), size)
+    seed = sha256(b"lineproof challenge v1\n" + sha256((note.rpartition("\n\n")[0] + "\n").encode()) + bytes.fromhex(match[1]))
+    indexes = picked(seed, count, size)
     need(len(indexes) == len(bodies), f"the answer has {len(bodies)} entries, the nonce picks {len(indexes)}")
     need(root_of_some(indexes, list(map(leaf_hash, bodies)), size, proof) == root, "the entries do not lead to the signed root")
     yield f"The nonce {match[1]} picks exactly these {len(bodies)} of {size} entries, and all stand in the log. Compare it with yours."
@@ -880,18 +882,19 @@ def check_challenge(raw, keys):
     if not has_replays:
         return proven
 
-    decisions = [index for index, body in zip(indexes, bodies) if read_entry(body)["kind"] == "decision"]
-    outcomes = check_replays(parts, origin, size, root, decisions, keys)
-    yield f"After the checkpoint the plant decided the picked decisions again: {outcomes}."
+    entries = dict(zip(indexes, map(read_entry, bodies)))
+    decisions = {index: entry for index, entry in entries.items() if entry["kind"] == "decision"}
+    outcomes, later = check_replays(parts, origin, size, root, seed, decisions, keys)
+    yield f"After the checkpoint the plant decided the picked decisions again: {outcomes}. A later checkpoint, {later}, covers that."
     return f"{proven}; decided again: {outcomes}"
 
 
-def check_replays(parts, origin, size, root, decisions, keys):
+def check_replays(parts, origin, size, root, seed, decisions, keys):
     """What came out when the picked decisions were decided again, as entries behind the checkpoint say."""
     rows = [row.partition(" ") for row in parts["replay"]]
     need(1 <= len(rows) <= 16 and len(parts["later"]) == 1, "the answer has no replay entry, too many, or no later checkpoint")
     places, bodies = [whole(index) for index, _, _ in rows], [unbase64(body) for _, _, body in rows]
-    later_origin, later_size, later_root, _ = open_checkpoint(unbase64(parts["later"][0]), keys)
+    later_origin, later_size, later_root, signer = open_checkpoint(unbase64(parts["later"][0]), keys)
     need(later_origin == origin and later_size > size, "the second checkpoint is not a later one of the same log")
     need_one_history(size, root, later_size, later_root, [unbase64(row, 32) for row in parts["consistency"]])
     for before, place in zip([size - 1] + places, places):
@@ -904,15 +907,25 @@ def check_replays(parts, origin, size, root, decisions, keys):
         need(entry["kind"] == "replay" and fits(entry, "replay") and entry["v"] == 2, "an entry is no replay")
         ran = {outcome: entry[outcome] for outcome in ("exact", "within", "differs") if outcome in entry}
         need(("largest" in entry) == ("runtime" in entry) == bool(ran), "a replay that ran and does not say on what")
-        need(all(score(entry[key]) >= 0 for key in ("eps", "largest") if key in entry), "a negative difference")
+        need(entry.get("challenge") == "sha256:" + seed.hex(), "a replay was not made for this challenge")
+        eps, largest = score(entry["eps"]), score(entry.get("largest", "0x00000000 0"))
+        need(0 <= eps <= EPS, "a replay allows larger differences than a challenge does, or negative ones")
+        most = 0 if not ran.keys() - {"exact"} else eps if "differs" not in ran else largest
+        need(0 <= largest <= most, "the largest difference does not go with what came out")
         need(entry.get("not_replayable") != {}, "a replay that leaves nothing out and says so")
         here = [(outcome, *spans(text)) for outcome, text in {**ran, **entry.get("not_replayable", {})}.items()]
         need(1 <= sum(count for _, count, _ in here) <= 256, "a replay of no decision, or of more than 256")
         for outcome, count, ranges in here:
             counts[outcome] += count
-            named += [index for first, last in ranges for index in range(first, last + 1)]
-    need(sorted(named) == decisions, "the replays are not of the picked decisions, each once")
-    return ", ".join(f"{counts[outcome]} {outcome}" for outcome in sorted(counts))
+            named += [(index, outcome) for first, last in ranges for index in range(first, last + 1)]
+    need(sorted(index for index, _ in named) == sorted(decisions), "the replays are not of the picked decisions, each once")
+    for index, outcome in named:
+        kept = not decisions[index]["image"]["archive"].startswith("none:")
+        on_cpu = decisions[index]["runtime"]["provider"] == "cpu"
+        need(kept == (outcome != "not_archived") and not (outcome == "other_provider" and on_cpu),
+             f"what a replay says of entry {index} cannot be, by what that decision says")
+    outcomes = ", ".join(f"{counts[outcome]} {outcome}" for outcome in sorted(counts))
+    return outcomes, f"of {later_size} entries by {signer}"
 
 
 def spans(text):

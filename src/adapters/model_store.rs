@@ -37,14 +37,16 @@ impl ModelStore {
     /// When the file cannot be written.
     pub fn keep(&self, digest: Blake3Digest, model: &[u8]) -> io::Result<()> {
         let path = self.path(digest);
-        if fs::metadata(&path).is_ok_and(|found| found.len() == model.len() as u64) {
+        if read(&path).is_ok_and(|found| Blake3Digest::of(&found) == digest) {
             return Ok(());
         }
         fs::create_dir_all(&self.folder)?;
         let temporary = path.with_extension("new");
-        let mut file = fs::File::create(&temporary)?;
-        file.write_all(model)?;
-        file.sync_all()?;
+        if let Err(error) = write(&temporary, model) {
+            // A part of a model on a full disk helps nobody.
+            let _ = fs::remove_file(&temporary);
+            return Err(error);
+        }
         fs::rename(&temporary, &path)?;
         fs::File::open(&self.folder)?.sync_all()?;
         // The folder itself, when this is its first file.
@@ -89,7 +91,7 @@ pub fn digest_names(folder: &Path, extension: &str) -> io::Result<Vec<(PathBuf, 
     let mut files = Vec::new();
     for item in listed {
         let path = item?.path();
-        if path.extension().is_some_and(|found| found == extension) {
+        if path.extension().is_some_and(|found| found == extension) && path.is_file() {
             let mut hasher = blake3::Hasher::new();
             hasher.update_reader(fs::File::open(&path)?)?;
             let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
@@ -98,6 +100,12 @@ pub fn digest_names(folder: &Path, extension: &str) -> io::Result<Vec<(PathBuf, 
     }
     files.sort();
     Ok(files)
+}
+
+fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = fs::File::create(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
 }
 
 /// Longer files are cut, and then have another digest.
@@ -123,6 +131,8 @@ mod tests {
         let path = store.path(digest);
         fs::write(&path, b"a m0del").unwrap();
         assert!(store.model(digest).unwrap().is_none(), "never another model than was asked for");
+        store.keep(digest, &model).unwrap();
+        assert_eq!(store.model(digest).unwrap().as_deref(), Some(&model[..]), "a changed file is written again");
         fs::write(&path, b"a mod").unwrap();
         assert_eq!(store.check().unwrap(), [(path.clone(), false)]);
         store.keep(digest, &model).unwrap();

@@ -158,8 +158,8 @@ impl TextStore {
 
     fn keep_text(&self, kind: Kind, digest: Blake3Digest, text: &str) -> io::Result<()> {
         let path = self.path(kind, digest);
-        // A file appears under its name only when it is whole.
-        if path.is_file() { Ok(()) } else { self.write(&path, text) }
+        // One that was cut or changed is written again.
+        if fs::read(&path).is_ok_and(|found| found == text.as_bytes()) { Ok(()) } else { self.write(&path, text) }
     }
 
     fn write(&self, path: &Path, text: &str) -> io::Result<()> {

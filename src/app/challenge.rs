@@ -19,8 +19,7 @@ use crate::{
             manifest::CheckpointFacts,
             multiproof::{self, Leaf},
         },
-        lineage::{entry::Entry, passport::Passport, tree::leaf_hash},
-        replay::EPS,
+        lineage::{entry::Entry, passport::Passport, replay::EPS, tree::leaf_hash},
     },
     edge::pb::{self, get_passport_request::Of, replay_request::Which},
     types::Sha256Digest,
@@ -105,8 +104,12 @@ async fn answer(
     let decisions: Vec<u64> = decisions.collect();
     let (replays, seen) = match replays && !decisions.is_empty() {
         true => {
-            let seen =
-                replay::ask(office, Which::Entries(pb::EntryIndexes { indexes: decisions }), EPS, |_| Ok(())).await?;
+            let request = pb::ReplayRequest {
+                which: Some(Which::Entries(pb::EntryIndexes { indexes: decisions })),
+                eps: Some(EPS),
+                challenge: challenge.seed(note.text).0.to_vec(),
+            };
+            let seen = replay::ask(office, request, |_| Ok(())).await?;
             (Some(prove_replays(office, &seen.recorded, facts.size).await?), Some(seen))
         }
         false => (None, None),

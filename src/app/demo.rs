@@ -329,6 +329,8 @@ fn extract_report(zip: &Path, html: &Path) -> anyhow::Result<()> {
 fn check(file: &Path, vkey: &Path, should_hold: bool) -> anyhow::Result<()> {
     println!("   $ lineproof verify {} --key {}", file.display(), vkey.display());
     let holds = verify::check(&verify::VerifyArgs {
+        count: None,
+        replays: false,
         file: file.to_owned(),
         key: Some(vkey.to_owned()),
         policy: None,

@@ -27,6 +27,7 @@ use crate::{
     },
     core::lineage::checkpoint::VerifierKey,
     ports::index::FrameIndex as _,
+    types::Blake3Digest,
 };
 
 /// Check the whole data directory: every entry, tile, checkpoint, private value and image. The service must be stopped.
@@ -75,7 +76,13 @@ fn check(args: &FsckArgs) -> anyhow::Result<FsckReport> {
     let (indexed_to, index_problem) = look_at_index(&data_dir.join("index"), keys.index_key())?;
     let fsck = Fsck { config: &config, key: &key, sealer: &*keys.private_sealer(), archive: &archive, indexed_to };
     let mut report = fsck.run(progress(args.json))?;
-    for (path, is_whole) in kept_files(data_dir)? {
+    let kept = kept_files(data_dir)?;
+    let is_kept = |model: &Blake3Digest| {
+        let name = format!("{}.onnx", model.hex());
+        kept.iter().any(|(path, _)| path.file_name().is_some_and(|found| *found == *name))
+    };
+    report.models_not_kept = report.models.iter().filter(|model| !is_kept(model)).count() as u64;
+    for (path, is_whole) in kept {
         report.kept_files += 1;
         if !is_whole {
             report.problem_count += 1;
@@ -158,6 +165,10 @@ pub(super) fn words(report: &FsckReport, data_dir: &Path) -> String {
     }
     if let Some(root) = report.root {
         lines.push(format!("the entries lead to the root {root}"));
+    }
+    if report.models_not_kept > 0 {
+        let gone = counted(report.models_not_kept, "model is", "models are");
+        lines.push(format!("{gone} not kept here: what they decided cannot be decided again (docs/replay.md)"));
     }
     if report.deleted_images > 0 {
         let gone = counted(report.deleted_images, "archived image is", "archived images are");

@@ -20,16 +20,18 @@ use super::{
     history::parse_time,
 };
 use crate::{
-    core::{lineage::replay::Outcome, replay::EPS},
+    core::lineage::replay::{EPS, NotReplayable, Outcome},
     edge::{
         convert,
         pb::{self, replay_request::Which, replay_response::Event},
     },
-    services::replay::{self, ReplayService},
+    services::replay::{self, ReplayError, ReplayService, Request},
     types::{Instant, Score, Verdict},
 };
 
 const DAY_NANOS: i64 = 86_400_000_000_000;
+/// After this a night is over, whatever the clock says.
+const NIGHT_MAX: Duration = Duration::from_secs(25 * 3600);
 /// How often the service looks whether it is time; a clock may be set meanwhile.
 const LOOK: Duration = Duration::from_secs(20);
 
@@ -37,7 +39,7 @@ const LOOK: Duration = Duration::from_secs(20);
 ///
 /// The archived image is decoded, prepared and inferred with the model, recipe, calibration and settings that the decision
 /// names. What comes out is noted in the log. Exit status: 0 whatever could be run came out as recorded, 1 a decision
-/// differs, or none could be run.
+/// differs, an image is damaged, or nothing could be run.
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("which").required(true).args(["ids", "sample", "since"]).multiple(true))]
 pub struct ReplayArgs {
@@ -82,14 +84,23 @@ pub fn run(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
             (None, None) => Which::Entries(pb::EntryIndexes { indexes: indexes(office, &args.ids).await? }),
         };
         let mut shown = Shown { json: args.json, each: !args.ids.is_empty(), bar: progress_bar(args.json) };
-        let result = ask(office, which, args.eps, |event| shown.show(event)).await;
+        let result = ask(office, request(which, args.eps), |event| shown.show(event)).await;
         shown.bar.finish_and_clear();
         result
     })?;
     if !args.json {
         print!("{}", seen.words(args.eps));
+        if let Some(asked) = args.sample.filter(|asked| u64::from(*asked) > seen.planned) {
+            println!("{} of the {asked} asked for were found: of no others the images were kept", seen.planned);
+        }
     }
-    let is_good = seen.count("differs") == 0 && seen.ran() > 0;
+    if seen.broken_off {
+        println!("broken off; what was decided again is noted");
+    } else if seen.total() < seen.planned {
+        bail!("the service ended the replay after {} of {} decisions; its log says why", seen.total(), seen.planned);
+    }
+    let damaged = seen.codes.get("image_damaged").copied().unwrap_or_default();
+    let is_good = seen.count("differs") == 0 && seen.ran() > 0 && damaged == 0 && !seen.broken_off;
     Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 
@@ -99,7 +110,10 @@ pub(super) struct Seen {
     outcomes: BTreeMap<String, u64>,
     codes: BTreeMap<String, u64>,
     largest: f32,
+    planned: u64,
     passed_over: u64,
+    /// The user wanted no more of it.
+    broken_off: bool,
     /// The entries that note it.
     pub recorded: Vec<u64>,
 }
@@ -107,17 +121,24 @@ pub(super) struct Seen {
 /// Has decisions replayed, and gives every event to `show` as it comes.
 pub(super) async fn ask(
     office: &Office,
-    which: Which,
-    eps: f32,
+    request: pb::ReplayRequest,
     mut show: impl FnMut(&Event) -> anyhow::Result<()>,
 ) -> anyhow::Result<Seen> {
-    let request = pb::ReplayRequest { which: Some(which), eps: Some(eps) };
     let mut events = office.replay().replay(request).await.map_err(client::said)?.into_inner();
     let mut seen = Seen::default();
-    while let Some(message) = events.message().await.map_err(client::said)? {
+    loop {
+        let message = tokio::select! {
+            message = events.message() => message.map_err(client::said)?,
+            // Leaving the call ends the run after its current decision.
+            _ = tokio::signal::ctrl_c() => {
+                seen.broken_off = true;
+                return Ok(seen);
+            }
+        };
+        let Some(message) = message else { return Ok(seen) };
         let event = message.event.context("the service said nothing")?;
         match &event {
-            Event::Plan(plan) => seen.passed_over = plan.passed_over,
+            Event::Plan(plan) => (seen.planned, seen.passed_over) = (plan.decisions, plan.passed_over),
             Event::Replayed(replayed) => {
                 *seen.outcomes.entry(replayed.outcome.clone()).or_default() += 1;
                 if !replayed.code.is_empty() {
@@ -129,12 +150,19 @@ pub(super) async fn ask(
         }
         show(&event)?;
     }
-    Ok(seen)
+}
+
+fn request(which: Which, eps: f32) -> pb::ReplayRequest {
+    pb::ReplayRequest { which: Some(which), eps: Some(eps), challenge: Vec::new() }
 }
 
 impl Seen {
     pub fn count(&self, outcome: &str) -> u64 {
         self.outcomes.get(outcome).copied().unwrap_or_default()
+    }
+
+    fn total(&self) -> u64 {
+        self.outcomes.values().sum()
     }
 
     fn ran(&self) -> u64 {
@@ -229,7 +257,8 @@ fn words(replayed: &pb::ReplayedDecision) -> anyhow::Result<String> {
             let scores =
                 run.changed.iter().map(|score| format!(" {} {} -> {}", score.label, score.recorded, score.now));
             let scores: Vec<String> = scores.collect();
-            format!("DIFFERS:{verdict}{}{}", scores.join(","), other_pixels(run))
+            let other = if verdict.is_empty() && scores.is_empty() { " other reasons or thresholds" } else { "" };
+            format!("DIFFERS:{verdict}{}{other}{}", scores.join(","), other_pixels(run))
         }
         _ => format!("not replayable: {}", replayed.why),
     };
@@ -270,22 +299,32 @@ fn verdict(number: i32) -> anyhow::Result<Verdict> {
 /// Replays a sample of the last day's decisions every day at the configured time, until `stopper` fires.
 pub(super) async fn keep_running(service: Arc<ReplayService>, config: config::Replay, stopper: CancellationToken) {
     let mut next = next_after(service.clock.now().0, config.at_minute());
+    let mut last = tokio::time::Instant::now();
     loop {
         tokio::select! {
             () = stopper.cancelled() => return,
             () = tokio::time::sleep(LOOK) => {}
         }
         let now = service.clock.now().0;
-        if now < next {
+        // A clock that was once far ahead stands still until the time is there; nights go by all the same.
+        if now < next && last.elapsed() < NIGHT_MAX {
             continue;
         }
-        next = next_after(now, config.at_minute());
         let (service, stopper) = (service.clone(), stopper.clone());
         let sample = config.nightly_sample;
-        let run = move || nightly(&service, sample, now, &stopper);
+        let (said, heard) = tokio::sync::oneshot::channel();
+        let run = move || drop(said.send(nightly(&service, sample, now, &stopper)));
         if let Err(error) = ReplayService::on_its_own_thread(run) {
             tracing::error!(%error, "the nightly replay did not start");
         }
+        match heard.await {
+            // Somebody else's is under way; this one comes after it.
+            Ok(Err(ReplayError::Busy)) => continue,
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "the nightly replay did not end well; the next is in a day"),
+            Err(_) => tracing::error!("the nightly replay ended unexpectedly; the next is in a day"),
+        }
+        (next, last) = (next_after(now, config.at_minute()), tokio::time::Instant::now());
     }
 }
 
@@ -296,25 +335,39 @@ fn next_after(now: Instant, minute: u32) -> Instant {
     Instant::from_unix_nanos(next).unwrap_or(now)
 }
 
-fn nightly(service: &ReplayService, sample: u32, now: Instant, stopper: &CancellationToken) {
+fn nightly(service: &ReplayService, sample: u32, now: Instant, stopper: &CancellationToken) -> Result<(), ReplayError> {
     let since = Instant::from_unix_nanos(now.unix_nanos() - DAY_NANOS).unwrap_or(Instant::EPOCH);
     let which = replay::Which::Sample { count: sample as usize, since: Some(since) };
-    let eps = Score::new(EPS).expect("a constant");
-    let (mut differ, mut done) = (0, 0);
-    let ran = service.run(&which, eps, &mut |event| {
-        if let replay::Event::Replayed(replayed) = event {
-            done += 1;
-            if replayed.outcome == Outcome::Differs {
-                differ += 1;
+    let request = Request { which, eps: Score::new(EPS).expect("a constant"), challenge: None };
+    let (mut ran, mut differ, mut not) = (0, 0, BTreeMap::<NotReplayable, u64>::new());
+    service.run(&request, &|| stopper.is_cancelled(), &mut |event| {
+        let replay::Event::Replayed(replayed) = event else { return };
+        match replayed.outcome {
+            Outcome::NotReplayable(reason) => *not.entry(reason).or_default() += 1,
+            Outcome::Differs => {
+                (ran, differ) = (ran + 1, differ + 1);
                 tracing::error!(entry = %replayed.index, "the nightly replay gives another result than the decision; `lineproof replay {}` says more", replayed.index);
             }
+            Outcome::Exact | Outcome::Within => ran += 1,
         }
-        !stopper.is_cancelled()
-    });
-    match ran {
-        Ok(()) => tracing::info!(decisions = done, differ, "the nightly replay ran"),
-        Err(error) => tracing::error!(%error, "the nightly replay did not end well; the next is in a day"),
+    })?;
+    // Retention takes images by rule; whatever else keeps a decision from running is a fault.
+    let faults =
+        not.iter().filter(|(reason, _)| !matches!(reason, NotReplayable::ImageGone | NotReplayable::NotArchived));
+    let faults: Vec<String> = faults.map(|(reason, count)| format!("{count} {}", reason.code())).collect();
+    if faults.is_empty() {
+        let not: u64 = not.values().sum();
+        tracing::info!(ran, differ, not_replayable = not, "the nightly replay ran");
+    } else {
+        let faults = faults.join(", ");
+        tracing::error!(
+            ran,
+            differ,
+            faults,
+            "the nightly replay could not run every decision; docs/replay.md says what to do"
+        );
     }
+    Ok(())
 }
 
 #[cfg(test)]

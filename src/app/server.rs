@@ -442,6 +442,7 @@ impl Server {
         if let Some((inspect, _)) = self.inspect {
             inspect.shutdown();
         }
+        self.replay.wait();
         self.log.shutdown();
         let state = self.log.state();
         drop(self.indexer);

@@ -18,8 +18,8 @@ use crate::core::{
         challenge::Answer,
         keys::{KEYS_MAX, Keys},
         verify::{
-            Findings, LogFiles, Problem, take_handover, verify_challenge, verify_checkpoint, verify_export, verify_log,
-            verify_passport, verify_receipt, verify_request,
+            Asked, Findings, LogFiles, Problem, take_handover, verify_challenge, verify_checkpoint, verify_export,
+            verify_log, verify_passport, verify_receipt, verify_request,
         },
         words,
     },
@@ -65,6 +65,12 @@ pub struct VerifyArgs {
     /// The nonce you gave, when FILE is the answer to a challenge.
     #[arg(long, value_name = "HEX")]
     pub nonce: Option<String>,
+    /// How many entries you asked for, when FILE is the answer to a challenge.
+    #[arg(long, value_name = "N")]
+    pub count: Option<u64>,
+    /// Demand that the picked decisions were decided again, when FILE is the answer to a challenge.
+    #[arg(long)]
+    pub replays: bool,
     /// Facts for machines instead of sentences.
     #[arg(long)]
     pub json: bool,
@@ -96,12 +102,13 @@ pub fn check(args: &VerifyArgs) -> anyhow::Result<bool> {
     let handed = take_handovers(&args.handover, &mut keys)?;
     let subject = Subject::open(&args.file)?;
     let other = args.against.as_deref().map(Subject::open).transpose()?;
-    if args.nonce.is_some() && !matches!(subject, Subject::Challenge(_)) {
-        bail!("--nonce goes with the answer to a challenge; {} is none", args.file.display());
+    let asked = Asked { nonce: args.nonce.as_deref(), count: args.count, replays: args.replays };
+    if asked != Asked::default() && !matches!(subject, Subject::Challenge(_)) {
+        bail!("--nonce, --count and --replays go with the answer to a challenge; {} is none", args.file.display());
     }
     let mut findings = match handed {
         Findings { problem: None, steps } => {
-            let found = subject.verify(&keys, args.nonce.as_deref(), args.json);
+            let found = subject.verify(&keys, &asked, args.json);
             Findings { steps: steps.into_iter().chain(found.steps).collect(), ..found }
         }
         broken => broken,
@@ -133,7 +140,7 @@ pub fn check(args: &VerifyArgs) -> anyhow::Result<bool> {
 /// # Errors
 /// When file or key cannot be read.
 pub fn check_and_print(file: &Path, key: &Path, indent: &str) -> anyhow::Result<bool> {
-    let findings = Subject::open(file)?.verify(&read_keys(key)?, None, true);
+    let findings = Subject::open(file)?.verify(&read_keys(key)?, &Asked::default(), true);
     let mut text = Vec::new();
     print_words(&mut text, &findings, None, file, lang_of_environment())?;
     let mut out = io::stdout().lock();
@@ -256,7 +263,7 @@ impl Subject {
         }
     }
 
-    fn verify(&self, keys: &Keys, nonce: Option<&str>, quiet: bool) -> Findings {
+    fn verify(&self, keys: &Keys, asked: &Asked<'_>, quiet: bool) -> Findings {
         let failed = |problem| Findings { steps: Vec::new(), problem: Some(problem) };
         match self {
             Self::Passport(bytes) if bytes.len() > PASSPORT_BYTES_MAX => {
@@ -268,7 +275,7 @@ impl Subject {
             },
             Self::Receipt { receipt, entry } => verify_receipt(receipt, entry, keys),
             Self::Challenge(bytes) => match std::str::from_utf8(bytes) {
-                Ok(text) => verify_challenge(text, nonce, keys),
+                Ok(text) => verify_challenge(text, asked, keys),
                 Err(_) => failed(Problem::NotRecognised { reason: "it begins like an answer but is no UTF-8".into() }),
             },
             Self::Export(bytes) => verify_export(bytes, keys),
@@ -366,7 +373,11 @@ fn print_words(
     let shown = file.display();
     // What is genuine by itself is still half of a fork.
     if findings.is_good() && !compared.is_some_and(|(compared, _)| compared.is_fork()) {
-        return writeln!(out, "{}", lang.pick(format!("{shown} is genuine."), format!("{shown} ist echt.")));
+        writeln!(out, "{}", lang.pick(format!("{shown} is genuine."), format!("{shown} ist echt.")))?;
+        return findings.steps.iter().try_for_each(|step| match words::warning(step, lang) {
+            Some(warning) => writeln!(out, "{warning}"),
+            None => Ok(()),
+        });
     }
     writeln!(out, "{}", lang.pick(format!("{shown} is REFUSED."), format!("{shown} wird ABGELEHNT.")))?;
     match compared {

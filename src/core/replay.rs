@@ -9,9 +9,6 @@ use super::{
 };
 use crate::types::{Blake3Digest, Score, Verdict};
 
-/// Differences of scores up to this are the processor's, not the decision's, if nobody says otherwise. Services on one
-/// kind of processor and Python differ by up to 1.8e-7 (`docs/accuracy.md`).
-pub const EPS: f32 = 1e-5;
 /// Strides that are tried for one raw frame.
 const STRIDES_MAX: usize = 64;
 
@@ -96,7 +93,10 @@ pub fn layouts(image: &ImageRecord) -> Vec<RawLayout> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::lineage::entry::{Entry, tests::decision};
+    use crate::core::lineage::{
+        entry::{Entry, tests::decision},
+        replay::EPS,
+    };
 
     fn again(recorded: &Decision) -> Again {
         Again {

@@ -1,8 +1,12 @@
 //! `ReplayService`: recorded decisions decided again, for the operator on the machine.
 
-use std::sync::Arc;
+use std::{
+    cell::Cell,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status};
@@ -17,17 +21,21 @@ use super::{
     status::bad_field,
 };
 use crate::{
-    core::{
-        lineage::replay::{NotReplayable, Outcome},
-        replay::EPS,
-    },
+    core::lineage::replay::{EPS, NotReplayable, Outcome},
     ports::lineage::AppendError,
-    services::replay::{Event, REPLAYS_MAX, Ran, ReplayError, ReplayService, Replayed, Which},
-    types::{EntryIndex, Score},
+    services::replay::{
+        Event, REPLAYS_MAX, Ran, ReplayError, ReplayService, Replayed, Request as ReplayRequest, Which,
+    },
+    types::{EntryIndex, Score, Sha256Digest},
 };
 
 /// Events that may wait for a slow caller before the replay waits, too.
 const EVENTS_WAITING_MAX: usize = 64;
+
+/// How long a caller may take nothing before the replay goes on without it.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How often it is tried again meanwhile.
+const TAKE_AGAIN: Duration = Duration::from_millis(5);
 
 /// The gRPC face of [`ReplayService`].
 pub struct ReplayEdge {
@@ -48,26 +56,50 @@ impl Api for ReplayEdge {
     type ReplayStream = ReceiverStream<Result<pb::ReplayResponse, Status>>;
 
     async fn replay(&self, request: Request<pb::ReplayRequest>) -> Result<Response<Self::ReplayStream>, Status> {
-        let pb::ReplayRequest { which, eps } = request.into_inner();
+        let pb::ReplayRequest { which, eps, challenge } = request.into_inner();
         let which = which_of(which)?;
         let eps = Score::new(eps.unwrap_or(EPS)).ok().filter(|eps| *eps >= Score::ZERO);
         let eps = eps.ok_or_else(|| bad_field("eps", "is a number from 0"))?;
+        let challenge = match challenge.as_slice() {
+            [] => None,
+            seed => Some(Sha256Digest::from_slice(seed).map_err(|error| bad_field("challenge", error))?),
+        };
+        let request = ReplayRequest { which, eps, challenge };
         let (events, outgoing) = mpsc::channel(EVENTS_WAITING_MAX);
         let (service, stopper) = (self.service.clone(), self.stopper.clone());
         let run = move || {
-            let mut say = |event| events.blocking_send(Ok(response(event))).is_ok() && !stopper.is_cancelled();
-            let end = match service.run(&which, eps, &mut say) {
+            let has_left = Cell::new(false);
+            let send = |message| {
+                if !has_left.get() && !delivered(&events, message, &stopper) {
+                    has_left.set(true);
+                }
+            };
+            let stops = || has_left.get() || events.is_closed() || stopper.is_cancelled();
+            let end = match service.run(&request, &stops, &mut |event| send(Ok(response(event)))) {
                 Ok(()) if stopper.is_cancelled() => {
                     Status::unavailable("the service stops; what was replayed is noted")
                 }
                 Ok(()) => return,
                 Err(error) => status(&error),
             };
-            // A caller that left does not hear it.
-            let _ = events.blocking_send(Err(end));
+            send(Err(end));
         };
         ReplayService::on_its_own_thread(run).map_err(|error| Status::internal(error.to_string()))?;
         Ok(Response::new(ReceiverStream::new(outgoing)))
+    }
+}
+
+/// Hands an event to a caller who may be slow; whether that went. A caller who takes nothing for [`PATIENCE`] has left.
+fn delivered<T>(events: &mpsc::Sender<T>, mut message: T, stopper: &CancellationToken) -> bool {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match events.try_send(message) {
+            Ok(()) => return true,
+            Err(TrySendError::Closed(_)) => return false,
+            Err(TrySendError::Full(_)) if stopper.is_cancelled() || Instant::now() > until => return false,
+            Err(TrySendError::Full(back)) => message = back,
+        }
+        std::thread::sleep(TAKE_AGAIN);
     }
 }
 

@@ -41,7 +41,10 @@ pub fn bend_answer(dice: &mut Dice) -> (&'static str, Vec<u8>) {
     let entries: String = indexes.iter().map(entry).collect();
     let hashes = rows("proof", &proof_of(&plant, &indexes));
     let (version, replays) = match dice.one_in(2) {
-        true => (2, replay_rows(dice, &plant, &indexes)),
+        true => {
+            let seed = Challenge::new(&nonce, count).map(|challenge| challenge.seed(&plant.checkpoint_text()));
+            (2, replay_rows(dice, &plant, &indexes, seed.unwrap_or(Sha256Digest([0; 32]))))
+        }
         false => (1, String::new()),
     };
     let text =
@@ -71,7 +74,7 @@ fn proof_of(plant: &Plant, indexes: &[u64]) -> Vec<Sha256Digest> {
 
 /// Entries that say what came out when the picked decisions were decided again, in a log that went on; and all that may be
 /// wrong with them.
-fn replay_rows(dice: &mut Dice, plant: &Plant, indexes: &[u64]) -> String {
+fn replay_rows(dice: &mut Dice, plant: &Plant, indexes: &[u64], seed: Sha256Digest) -> String {
     let is_decision = |index: &&u64| plant.log[**index as usize].value["kind"] == "decision";
     let mut decisions: Vec<u64> = indexes.iter().filter(is_decision).copied().collect();
     match dice.below(12) {
@@ -87,7 +90,7 @@ fn replay_rows(dice: &mut Dice, plant: &Plant, indexes: &[u64]) -> String {
         if dice.one_in(3) {
             later.log.push(plant.log[0].clone());
         }
-        let mut value = replay(dice, some);
+        let mut value = replay(dice, plant, some, seed);
         if dice.one_in(4) {
             bend_replay(dice, &mut value);
         }
@@ -102,7 +105,7 @@ fn replay_rows(dice: &mut Dice, plant: &Plant, indexes: &[u64]) -> String {
     }
     if dice.one_in(15) && !later.log.is_empty() {
         // Another history: an entry before the checkpoint is not the one it was.
-        later.log[0] = Listed::new(replay(dice, &[0]), false, Vec::new());
+        later.log[0] = Listed::new(replay(dice, plant, &[0], seed), false, Vec::new());
     }
     let mut ascending = places.clone();
     ascending.sort_unstable();
@@ -133,22 +136,33 @@ fn replay_rows(dice: &mut Dice, plant: &Plant, indexes: &[u64]) -> String {
 }
 
 /// A replay of these decisions.
-fn replay(dice: &mut Dice, decisions: &[u64]) -> Value {
-    let mut sets: [Vec<u64>; 5] = Default::default();
+fn replay(dice: &mut Dice, plant: &Plant, decisions: &[u64], seed: Sha256Digest) -> Value {
+    let names = ["differs", "exact", "within", "image_gone", "not_archived", "other_provider"];
+    let mut sets: [Vec<u64>; 6] = Default::default();
     for index in decisions {
-        sets[dice.below(5)].push(*index);
+        let was_kept = plant.log.get(*index as usize).and_then(|listed| listed.value["image"]["archive"].as_str());
+        let was_kept = was_kept.is_some_and(|archive| !archive.starts_with("none:"));
+        let at = if dice.one_in(30) {
+            dice.below(6)
+        } else if was_kept {
+            dice.below(4)
+        } else {
+            4
+        };
+        sets[at].push(*index);
     }
-    let mut value = json!({"clock": "free", "eps": Score::new(1e-5).expect("finite"), "kind": "replay", "software": "s", "time": time(9), "v": 2});
+    let mut value = json!({"challenge": seed, "clock": "free", "eps": Score::new(1e-5).expect("finite"), "kind": "replay",
+        "software": "s", "time": time(9), "v": 2});
     let mut not = Map::new();
-    for (at, name) in ["differs", "exact", "within", "image_gone", "not_archived"].into_iter().enumerate() {
-        if sets[at].is_empty() {
-            continue;
-        }
+    for (at, name) in names.into_iter().enumerate().filter(|(at, _)| !sets[*at].is_empty()) {
         let text = index_ranges(&sets[at]);
         if at < 3 {
             value[name] = text.into();
-            value["largest"] = json!(Score::new(dice.below(3) as f32 * 1e-7).expect("finite"));
             value["runtime"] = json!({"cpu": "x86-64-v3", "version": "1.32.0"});
+            let most = if sets[0].is_empty() { 1e-5 } else { 1.0 };
+            let only_exact = sets[0].is_empty() && sets[2].is_empty();
+            let largest = if only_exact { 0.0 } else { most * dice.below(3) as f32 / 2.0 };
+            value["largest"] = json!(Score::new(largest).expect("finite"));
         } else {
             not.insert(name.into(), text.into());
         }
@@ -168,7 +182,11 @@ fn index_ranges(indexes: &[u64]) -> String {
 fn bend_replay(dice: &mut Dice, value: &mut Value) {
     let object = value.as_object_mut().expect("an entry is an object");
     let sets = ["differs", "exact", "within"];
-    match dice.below(16) {
+    match dice.below(20) {
+        16 => drop(object.remove("challenge")),
+        17 => drop(object.insert("challenge".into(), json!(Sha256Digest([7; 32])))),
+        18 => drop(object.insert("eps".into(), json!(Score::new(1.1e-5).expect("finite")))),
+        19 => drop(object.insert("largest".into(), json!(Score::new(0.5).expect("finite")))),
         0 => drop(object.remove("largest")),
         1 => drop(object.remove("runtime")),
         2 => drop(object.remove("eps")),

@@ -22,7 +22,7 @@ use std::{
 use dice::Dice;
 use lineproof::core::export::{
     keys::Keys,
-    verify::{Findings, LogFiles, Problem, Step, verify_challenge, verify_export, verify_log, verify_passport},
+    verify::{Asked, Findings, LogFiles, Problem, Step, verify_challenge, verify_export, verify_log, verify_passport},
 };
 use mutate::Golden;
 
@@ -118,7 +118,8 @@ fn judge_bytes(evidence: &[u8], keys: &str) -> Result<Findings, ()> {
     Ok(if evidence.starts_with(b"PK\x03\x04") {
         verify_export(evidence, &keys)
     } else if evidence.starts_with(b"lineproof challenge") {
-        std::str::from_utf8(evidence).map_or_else(|_| no("no UTF-8"), |text| verify_challenge(text, None, &keys))
+        std::str::from_utf8(evidence)
+            .map_or_else(|_| no("no UTF-8"), |text| verify_challenge(text, &Asked::default(), &keys))
     } else if evidence.starts_with(b"c2sp.org/tlog-proof") {
         std::str::from_utf8(evidence).map_or_else(|_| no("no UTF-8"), |text| verify_passport(text, &keys))
     } else {

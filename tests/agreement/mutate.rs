@@ -161,7 +161,7 @@ fn decision(dice: &mut Dice, at: usize, calibrated: bool) -> (Value, Vec<Opened>
     let mut entry = json!({
         "camera": "cam-1", "clock": *dice.pick(&["synchronised", "free", "stepped"]),
         "frame": {"counter": at, "id": format!("f{at}"), "trigger": 9_007_199_254_740_991_u64},
-        "image": {"archive": "none:ok", "bytes": 1, "encoded": digest("e"), "format": "png", "height": 4_294_967_295_u64,
+        "image": {"archive": *dice.pick(&["none:ok", "not_ok", "ok_sample"]), "bytes": 1, "encoded": digest("e"), "format": "png", "height": 4_294_967_295_u64,
             "pfnc": "0x01080001", "pixels": digest("p"), "width": 1},
         "kind": "decision", "line": "line-1", "model": {"digest": digest("model"), "version": "1.0.0"}, "private": private,
         "product": "flange", "quality": {"focus": score(0.01), "mean": score(0.5), "saturated": score(0.0)},

@@ -1,12 +1,12 @@
 //! Recorded frames are decided again, and what comes out is noted.
 
-use std::fs;
+use std::{fs, path::Path, process::Command};
 
 use lineproof::core::lineage::replay::{NotReplayable, Outcome, Replay};
 
 use crate::{
     evidence::{all_entries, entries, verify},
-    harness::{Plant, block_on, part, request, text},
+    harness::{Plant, block_on, lineproof, part, request, text},
 };
 
 const NONCE: &str = "00112233445566778899aabbccddeeff";
@@ -98,7 +98,11 @@ fn what_cannot_be_decided_again_is_said_and_noted_with_its_reason() {
     let bytes = fs::read(&model).unwrap();
     fs::write(&model, [&bytes[..], b"x"].concat()).unwrap();
     let output = plant.run(&["replay", &bad]);
-    assert!(output.status.code() == Some(1) && text(&output).contains("no model blake3:"), "{}", text(&output));
+    assert!(
+        output.status.code() == Some(1) && text(&output).contains("is not kept here, or its file was changed"),
+        "{}",
+        text(&output)
+    );
     assert_eq!(reasons(&last_replay(&plant)), [Outcome::NotReplayable(NotReplayable::NoModel)]);
     fs::write(&model, bytes).unwrap();
     assert_eq!(plant.run(&["replay", &bad]).status.code(), Some(0));
@@ -128,8 +132,21 @@ fn a_nonce_picks_what_is_decided_again_and_any_other_answer_is_refused() {
     assert!(output.status.success() && text(&output).contains("bit-exact"), "{}", text(&output));
     assert_eq!(service.stop().code, Some(0));
     let file = plant.folder().join("a.challenge");
-    let output = verify(&file, &plant.vkey());
+    let check = |file: &Path, more: &[&str]| {
+        let mut command = lineproof();
+        command.current_dir(plant.folder()).arg("verify").arg(file).arg("--key").arg(plant.vkey()).args(more);
+        command.output().expect("the binary runs")
+    };
+    let output = check(&file, &["--nonce", NONCE, "--count", "12", "--replays", "--against", "held"]);
     assert!(output.status.success() && text(&output).contains("none differs"), "{}", text(&output));
+    assert_eq!(check(&file, &["--count", "11"]).status.code(), Some(1), "another question");
+    let output = plant.run(&["challenge", NONCE, "--count", "12", "--checkpoint", "held", "--out", "plain.challenge"]);
+    assert!(output.status.success(), "{}", text(&output));
+    let output = check(&plant.folder().join("plain.challenge"), &["--replays"]);
+    assert!(output.status.code() == Some(1) && text(&output).contains("decided again"), "{}", text(&output));
+    // The log that goes on holds both checkpoints.
+    let output = check(&file, &["--against", &plant.data().display().to_string()]);
+    assert!(output.status.success() && text(&output).contains("kept its beginning"), "{}", text(&output));
     let genuine = fs::read_to_string(&file).unwrap();
     assert!(genuine.starts_with("lineproof challenge 2\n"), "{genuine}");
     let replayed = last_replay(&plant).outcomes().count();
@@ -145,6 +162,8 @@ fn a_nonce_picks_what_is_decided_again_and_any_other_answer_is_refused() {
         ("\nreplay ", "\nreplay 1"),
         ("\nreplay-proof ", "\nconsistency "),
         ("\nlater ", "\nlater A"),
+        // The same nonce over another checkpoint, and another nonce, are other challenges.
+        (NONCE, "00112233445566778899aabbccddeefe"),
     ] {
         assert!(genuine.contains(from), "{from}");
         fs::write(&forged, genuine.replacen(from, to, 1)).unwrap();
@@ -169,4 +188,31 @@ fn the_service_decides_a_sample_again_every_night() {
     let ended = service.stop();
     assert_eq!(ended.code, Some(0), "{}", ended.log);
     assert_eq!(last_replay(&plant).outcomes().filter(|(_, outcome)| *outcome == Outcome::Exact).count(), 2);
+}
+
+#[test]
+fn a_replay_told_under_a_forked_log_is_caught_by_the_next_checkpoint() {
+    // Two logs of one key: copies of one data directory, of which each goes on by itself.
+    let plant = plant();
+    inspect(&plant, 1..=8);
+    let held = plant.folder().join("held");
+    fs::copy(plant.data().join("log/checkpoint"), &held).unwrap();
+    let fork = plant.folder().join("fork");
+    let copied = Command::new("cp").arg("-a").arg(plant.data()).arg(&fork).status().expect("cp runs");
+    assert!(copied.success());
+    let fork_text = fork.display().to_string();
+    let ask = ["challenge", NONCE, "--count", "8", "--replay", "--checkpoint", "held", "--out", "fork.challenge"];
+    let output = plant.run(&[&ask[..], &["--data", &fork_text]].concat());
+    assert!(output.status.success(), "{}", text(&output));
+    let more = plant.run(&["replay", "--since", "1h"]);
+    assert!(more.status.success(), "{}", text(&more));
+    let check = |against: &Path| {
+        let mut command = lineproof();
+        let file = plant.folder().join("fork.challenge");
+        command.arg("verify").arg(file).arg("--key").arg(plant.vkey()).arg("--against").arg(against);
+        command.output().expect("the binary runs")
+    };
+    assert!(check(&held).status.success(), "the earlier checkpoint is the one that was held");
+    let output = check(&plant.data());
+    assert!(output.status.code() == Some(1) && text(&output).contains("FORK"), "{}", text(&output));
 }

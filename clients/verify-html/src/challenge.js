@@ -1,16 +1,20 @@
 // Answers to challenges (challenge.md), step by step.
 
 import { readEntry } from "./entry.js";
-import { concat, decode, encode, fits, need, rangesOf, score, sha256, unbase64, unhex, whole } from "./forms.js";
+import { concat, decode, encode, fits, hex, need, rangesOf, score, sha256, unbase64, unhex, whole } from "./forms.js";
 import { Unusable, openCheckpoint } from "./note.js";
 import { leadTo, leafHash, needOneHistory } from "./tree.js";
 
 const NONCE = /^(?:[0-9a-f]{2}){16,64}$/;
 const BYTES_MAX = 16 * 2 ** 20;
+/** The largest difference of a score that a challenge lets pass as within: 1e-5 as a 32-bit float. */
+const EPS = Math.fround(1e-5);
 
-/** The indexes that a nonce picks from a log of `size` entries whose checkpoint has the signed text `text`, ascending. */
-export function picked(nonce, count, text, size) {
-  const seed = sha256(concat(encode("lineproof challenge v1\n"), sha256(encode(text)), nonce));
+/** What a choice is drawn from: a nonce, and a checkpoint with the signed text `text`. */
+export const seedOf = (nonce, text) => sha256(concat(encode("lineproof challenge v1\n"), sha256(encode(text)), nonce));
+
+/** The indexes that a seed picks from a log of `size` entries, ascending. */
+export function picked(seed, count, size) {
   const found = new Set();
   const n = BigInt(size);
   // Values from here on would make small indexes likelier.
@@ -84,7 +88,8 @@ export async function* checkChallenge(raw, keys, given) {
     `sie antwortet auf die Nonce ${nonce}, und das ist nicht Ihre: Wer jene erdacht hat, hat die Einträge ausgewählt`,
   );
   need(size > 0, "the log has no entries yet", "das Protokoll hat noch keine Einträge");
-  const indexes = picked(unhex(nonce), count, text, size);
+  const seed = seedOf(unhex(nonce), text);
+  const indexes = picked(seed, count, size);
   need(
     indexes.length === bodies.length,
     `the answer has ${bodies.length} entries, the nonce picks ${indexes.length}`,
@@ -111,18 +116,18 @@ export async function* checkChallenge(raw, keys, given) {
   const proven = { kind: "challenge", origin, size, nonce, isCompared: given !== "", count, entries };
   if (!parts) return proven;
 
-  const decisions = indexes.filter((_, place) => entries[place].kind === "decision");
-  const outcomes = await checkReplays(parts, origin, size, root, decisions, keys);
+  const decisions = new Map(indexes.map((index, place) => [index, entries[place]]).filter(([, { kind }]) => kind === "decision"));
+  const { outcomes, later } = await checkReplays(parts, origin, size, root, seed, decisions, keys);
   const said = Object.entries(outcomes).map(([outcome, found]) => `${found} ${outcome}`).join(", ");
   yield [
-    `After the checkpoint the plant decided the picked decisions again and noted what came out: ${said}.`,
-    `Nach dem Checkpoint hat das Werk die gewählten Entscheidungen noch einmal getroffen und vermerkt, was herauskam: ${said}.`,
+    `After the checkpoint the plant decided the picked decisions again and noted what came out: ${said}. A later checkpoint, of ${later.size} entries by ${later.signer}, covers that.`,
+    `Nach dem Checkpoint hat das Werk die gewählten Entscheidungen noch einmal getroffen und vermerkt, was herauskam: ${said}. Ein späterer Checkpoint, mit ${later.size} Einträgen von ${later.signer}, deckt das ab.`,
   ];
   return { ...proven, outcomes };
 }
 
 /** What came out when the picked decisions were decided again, by entries behind the checkpoint (replay.md). */
-async function checkReplays(parts, origin, size, root, decisions, keys) {
+async function checkReplays(parts, origin, size, root, seed, decisions, keys) {
   const rows = parts.replay.map((row) => [row.slice(0, Math.max(row.indexOf(" "), 0)), row.slice(row.indexOf(" ") + 1)]);
   need(
     rows.length >= 1 && rows.length <= 16 && parts.later.length === 1,
@@ -154,14 +159,29 @@ async function checkReplays(parts, origin, size, root, decisions, keys) {
   );
   const named = [];
   const outcomes = {};
-  for (const entry of bodies.map(readEntry)) readReplay(entry, named, outcomes);
-  named.sort((a, b) => a - b);
+  for (const entry of bodies.map(readEntry)) {
+    need(
+      entry.challenge === `sha256:${hex(seed)}`,
+      "a replay was not made for this challenge",
+      "eine Wiederholung ist nicht für diese Stichprobe gemacht",
+    );
+    readReplay(entry, named, outcomes);
+  }
   need(
-    named.length === decisions.length && named.every((index, place) => index === decisions[place]),
+    named.length === decisions.size && new Set(named.map(([index]) => index)).size === named.length && named.every(([index]) => decisions.has(index)),
     "the replays are not of the picked decisions, each once",
     "die Wiederholungen sind nicht die der gewählten Entscheidungen, jede einmal",
   );
-  return outcomes;
+  for (const [index, outcome] of named) {
+    const { image, runtime } = decisions.get(index);
+    const isKept = !image.archive.startsWith("none:");
+    need(
+      isKept === (outcome !== "not_archived") && !(outcome === "other_provider" && runtime.provider === "cpu"),
+      `what a replay says of entry ${index} cannot be, by what that decision says`,
+      `was eine Wiederholung über Eintrag ${index} sagt, kann nicht sein, nach dem, was die Entscheidung sagt`,
+    );
+  }
+  return { outcomes, later };
 }
 
 /** Adds what one entry says: the decisions it names, and how many had which outcome. */
@@ -172,15 +192,26 @@ function readReplay(entry, named, outcomes) {
   const ran = ["exact", "within", "differs"].filter(has).map((outcome) => [outcome, entry[outcome]]);
   const not = Object.entries(entry.not_replayable ?? {});
   const isWhole =
-    has("largest") === ran.length > 0 && has("runtime") === ran.length > 0 && has("not_replayable") === not.length > 0 &&
-    ["eps", "largest"].filter(has).every((key) => score(entry[key]) >= 0);
+    has("largest") === ran.length > 0 && has("runtime") === ran.length > 0 && has("not_replayable") === not.length > 0;
   need(isWhole, "a replay does not say what belongs there", "eine Wiederholung sagt nicht, was hineingehört");
+  const [eps, largest] = [score(entry.eps), score(entry.largest ?? "0x00000000 0")];
+  need(
+    eps >= 0 && eps <= EPS,
+    "a replay allows larger differences than a challenge does, or negative ones",
+    "eine Wiederholung lässt größere Differenzen zu als eine Stichprobe, oder negative",
+  );
+  const most = has("differs") ? largest : has("within") ? eps : 0;
+  need(
+    largest >= 0 && largest <= most,
+    "the largest difference does not go with what came out",
+    "die größte Differenz passt nicht zu dem, was herauskam",
+  );
   const said = [...ran, ...not].map(([outcome, text]) => [outcome, rangesOf(text)]);
   const count = (ranges) => ranges.reduce((sum, [first, last]) => sum + last - first + 1, 0);
   const all = said.reduce((sum, [, ranges]) => sum + count(ranges), 0);
   need(all >= 1 && all <= 256, "a replay of no decision, or of more than 256", "eine Wiederholung keiner Entscheidung, oder von mehr als 256");
   for (const [outcome, ranges] of said) {
     outcomes[outcome] = (outcomes[outcome] ?? 0) + count(ranges);
-    for (const [first, last] of ranges) for (let index = first; index <= last; index++) named.push(index);
+    for (const [first, last] of ranges) for (let index = first; index <= last; index++) named.push([index, outcome]);
   }
 }

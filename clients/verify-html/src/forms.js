@@ -312,7 +312,7 @@ const FORMS = {
     `${HEAD} before?=time class?=text destroyed?=destroyed entries?=ranges event=erased|deleted|held|released from?=time hold?=whole` +
     " kept?=whole line?=name private=private product?=name rule=text to?=time",
   replay:
-    `${HEAD} differs?=ranges eps=score exact?=ranges largest?=score not_replayable?=not-replayable runtime?=replay-runtime` +
+    `${HEAD} challenge?=sha256 differs?=ranges eps=score exact?=ranges largest?=score not_replayable?=not-replayable runtime?=replay-runtime` +
     " software=text within?=ranges",
   "not-replayable":
     "failed?=ranges image_damaged?=ranges image_gone?=ranges no_model?=ranges no_recipe?=ranges not_archived?=ranges other_provider?=ranges",

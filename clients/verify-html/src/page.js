@@ -126,7 +126,9 @@ function drawResult() {
   if (shown.unusable) result.append(element("p", say(shown.unusable)));
   if (shown.proven) {
     result.append(element("p", text(`${shown.kind}Means`)));
-    if (shown.proven.outcomes?.differs) result.append(element("p", text("differs"), "warning"));
+    const { exact, within, differs } = shown.proven.outcomes ?? {};
+    if (shown.proven.outcomes && !exact && !within && !differs) result.append(element("p", text("noneRan"), "warning"));
+    if (differs) result.append(element("p", text("differs"), "warning"));
     // Without the nonce the most important thing was not checked: that the plant did not choose.
     if (shown.proven.isCompared === false) result.append(element("p", text("nonceMissing"), "warning"));
   }

@@ -89,9 +89,13 @@ export const TEXTS = {
     "Some decisions came out differently when the plant decided them again. That does not make the answer false; ask the plant why.",
     "Einige Entscheidungen fielen anders aus, als das Werk sie noch einmal traf. Das macht die Antwort nicht falsch; fragen Sie das Werk nach dem Grund.",
   ),
+  noneRan: pair(
+    "None of the picked decisions could be decided again. Ask the plant why.",
+    "Keine der gewählten Entscheidungen ließ sich noch einmal treffen. Fragen Sie das Werk nach dem Grund.",
+  ),
   replaysMeans: pair(
-    "These entries stand in the plant's log, unchanged, and the nonce picks exactly these. Afterwards the plant decided the decisions among them again and noted in its log what came out. Compare the checkpoint with the one you held before you gave the nonce, or let “lineproof verify --against” compare.",
-    "Diese Einträge stehen unverändert im Protokoll des Werks, und die Nonce wählt genau diese aus. Danach hat das Werk die Entscheidungen darunter noch einmal getroffen und in seinem Protokoll vermerkt, was herauskam. Vergleichen Sie den Checkpoint mit dem, den Sie hatten, bevor Sie die Nonce nannten, oder lassen Sie „lineproof verify --against“ vergleichen.",
+    "These entries stand in the plant's log, unchanged, and the nonce picks exactly these. Afterwards the plant decided the decisions among them again and noted in its log what came out. Compare the checkpoint with the one you held before you gave the nonce, and keep this file: what stands under its later checkpoint must stand in every later one. “lineproof verify --against” compares both.",
+    "Diese Einträge stehen unverändert im Protokoll des Werks, und die Nonce wählt genau diese aus. Danach hat das Werk die Entscheidungen darunter noch einmal getroffen und in seinem Protokoll vermerkt, was herauskam. Vergleichen Sie den Checkpoint mit dem, den Sie hatten, bevor Sie die Nonce nannten, und heben Sie diese Datei auf: Was unter ihrem späteren Checkpoint steht, muss in jedem weiteren stehen. „lineproof verify --against“ vergleicht beide.",
   ),
   replayLimits: pair(
     "What a genuine result does not prove: that the entries which were not picked are like these, that the clock was right, that the camera saw the part, or that the model judged well. That the picked decisions were decided again is the plant's own signed word; this page saw no image.",

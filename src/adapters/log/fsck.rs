@@ -2,7 +2,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fs,
     path::Path,
 };
@@ -31,7 +31,7 @@ use crate::{
         lineage::{Intention, PrivateRecord, ReadError},
         sealer::Sealer,
     },
-    types::{Instant, Sha256Digest},
+    types::{Blake3Digest, Instant, Sha256Digest},
 };
 
 /// Problems that are told one by one; the others are only counted.
@@ -65,6 +65,11 @@ pub struct FsckReport {
     pub images: u64,
     /// Recipes, calibrations and models that were held against the digests in their names.
     pub kept_files: u64,
+    /// Models that decisions name whose images were kept.
+    #[serde(skip)]
+    pub models: BTreeSet<Blake3Digest>,
+    /// How many of them are not kept: their decisions cannot be decided again. No damage: earlier releases kept none.
+    pub models_not_kept: u64,
     /// The periods the line closed, held against the entries they count.
     pub periods: Totals,
     /// Periods in which the log says itself that frames are missing. No damage: the log is whole, the line's frames are not.
@@ -368,6 +373,7 @@ impl Fsck<'_> {
         if let Entry::Decision(decision) = entry
             && !decision.image.archive.starts_with("none:")
         {
+            report.models.insert(decision.model.digest);
             self.check_image(index, decision, &record, report);
         }
     }

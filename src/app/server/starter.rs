@@ -44,8 +44,10 @@ impl Starter<'_> {
             match loaded {
                 Ok(loaded) => {
                     self.texts.keep(loaded).with_context(|| format!("keeping the texts of {name}"))?;
-                    let kept = self.models.keep(loaded.recipe.model.digest, &loaded.model);
-                    kept.with_context(|| format!("keeping the model of {name}"))?;
+                    // Verdicts do not need it: a full disk is no reason not to start.
+                    if let Err(error) = self.models.keep(loaded.recipe.model.digest, &loaded.model) {
+                        tracing::error!(recipe = %name, %error, "the model could not be kept: what it decides cannot be decided again until a start can keep it");
+                    }
                 }
                 Err(reason) => tracing::error!(recipe = %name, reason, "recipe is not served"),
             }

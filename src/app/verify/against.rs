@@ -23,6 +23,7 @@ use crate::core::{
         request::AddCheckpoint,
     },
 };
+use crate::types::Sha256Digest;
 
 /// What the comparison shows, with the two signed notes it is about.
 pub(super) struct Compared {
@@ -94,10 +95,20 @@ impl Compared {
 /// # Errors
 /// [`Problem`] when one of them has no checkpoint that `keys` signed, or links to it by a proof that does not hold.
 pub(super) fn compare(one: &Subject, other: &Subject, keys: &Keys) -> Result<Compared, Problem> {
-    let (one, other) = (Shown::of(one, keys)?, Shown::of(other, keys)?);
-    let directories = [&one, &other].map(|shown| shown.log.map(Directory));
-    let shows = compare::compare(&one.held(directories[0].as_ref()), &other.held(directories[1].as_ref()))?;
-    Ok(Compared { shows, notes: [one.note, other.note] })
+    let (ones, others) = (Shown::all(one, keys)?, Shown::all(other, keys)?);
+    let mut all = Vec::new();
+    for (one, other) in ones.iter().flat_map(|one| others.iter().map(move |other| (one, other))) {
+        let directories = [one, other].map(|shown| shown.log.map(Directory));
+        let shows = compare::compare(&one.held(directories[0].as_ref()), &other.held(directories[1].as_ref()))?;
+        all.push(Compared { shows, notes: [one.note.clone(), other.note.clone()] });
+    }
+    // The worst that any two checkpoints show; of equals the first.
+    let worst = all.into_iter().rev().max_by_key(|compared| match compared.shows {
+        Comparison::Fork { .. } => 2,
+        Comparison::OtherLog | Comparison::Unlinked { .. } => 1,
+        Comparison::Same | Comparison::Grown { .. } => 0,
+    });
+    Ok(worst.expect("every subject that can be compared shows a checkpoint"))
 }
 
 /// A checkpoint somebody was shown, and what came along with it.
@@ -105,12 +116,25 @@ struct Shown<'a> {
     signed: Signed,
     note: String,
     log: Option<&'a Path>,
-    request: Option<AddCheckpoint>,
+    /// From an earlier size to this checkpoint.
+    proof: Option<(u64, Vec<Sha256Digest>)>,
 }
 
 impl<'a> Shown<'a> {
+    /// Every checkpoint of a subject: an answer with replays has two.
+    fn all(subject: &'a Subject, keys: &Keys) -> Result<Vec<Self>, Problem> {
+        let first = Self::of(subject, keys)?;
+        let Subject::Challenge(bytes) = subject else { return Ok(vec![first]) };
+        let answer = Answer::parse(&String::from_utf8_lossy(bytes)).map_err(Problem::Challenge)?;
+        let Some(replays) = answer.replays else { return Ok(vec![first]) };
+        let signed = keys.open_checkpoint(replays.checkpoint.as_bytes()).map_err(Problem::Checkpoint)?;
+        let proof = (first.signed.facts.size, replays.consistency);
+        let later = Self { signed, note: replays.checkpoint, log: None, proof: Some(proof) };
+        Ok(vec![first, later])
+    }
+
     fn of(subject: &'a Subject, keys: &Keys) -> Result<Self, Problem> {
-        let (mut log, mut request) = (None, None);
+        let (mut log, mut proof) = (None, None);
         let note = match subject {
             Subject::Passport(bytes) => {
                 Passport::parse(&String::from_utf8_lossy(bytes)).map_err(Problem::Passport)?.checkpoint.into_bytes()
@@ -130,9 +154,8 @@ impl<'a> Shown<'a> {
             Subject::Request(bytes) => {
                 let read = AddCheckpoint::parse(&String::from_utf8_lossy(bytes))
                     .map_err(|refusal| Problem::NotRecognised { reason: refusal.to_string() })?;
-                let note = read.note.clone().into_bytes();
-                request = Some(read);
-                note
+                proof = Some((read.old, read.proof));
+                read.note.into_bytes()
             }
             Subject::Receipt { .. } | Subject::Other { .. } => {
                 let reason = "it holds no checkpoint to compare".into();
@@ -141,13 +164,13 @@ impl<'a> Shown<'a> {
         };
         let signed = keys.open_checkpoint(&note).map_err(Problem::Checkpoint)?;
         let note = String::from_utf8(note).expect("a note that opens is UTF-8");
-        Ok(Self { signed, note, log, request })
+        Ok(Self { signed, note, log, proof })
     }
 
     fn held(&'a self, directory: Option<&'a Directory<'a>>) -> Held<'a> {
-        let past = match (directory, &self.request) {
+        let past = match (directory, &self.proof) {
             (Some(directory), _) => Past::Tiles(directory),
-            (None, Some(request)) => Past::Proof { old: request.old, hashes: &request.proof },
+            (None, Some((old, hashes))) => Past::Proof { old: *old, hashes },
             (None, None) => Past::Nothing,
         };
         Held { signed: &self.signed, past }

@@ -75,12 +75,17 @@ impl Challenge {
         self.count
     }
 
+    /// What the choice is drawn from, which nobody knows before both the checkpoint and the nonce are there.
+    #[must_use]
+    pub fn seed(&self, checkpoint: &str) -> Sha256Digest {
+        Sha256Digest::of(&[DOMAIN, &Sha256Digest::of(checkpoint.as_bytes()).0, &self.nonce].concat())
+    }
+
     /// The indexes that are picked from a log of `size` entries whose signed checkpoint has the text `checkpoint`,
     /// ascending. Every set of so many indexes is as likely as any other, for whoever cannot guess the nonce.
     #[must_use]
     pub fn indexes(&self, checkpoint: &str, size: u64) -> Vec<u64> {
-        let seed = [DOMAIN, &Sha256Digest::of(checkpoint.as_bytes()).0, &self.nonce].concat();
-        let seed = Sha256Digest::of(&seed).0;
+        let seed = self.seed(checkpoint).0;
         let wanted = usize::try_from(self.count.min(size)).expect("at most CHALLENGE_ENTRIES_MAX");
         let mut picked = BTreeSet::new();
         let mut draw = 0_u64;

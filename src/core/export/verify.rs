@@ -14,7 +14,7 @@ mod tables;
 mod unpacked;
 
 pub use archive::verify_export;
-pub use challenge::{ReplayFault, verify_challenge};
+pub use challenge::{Asked, ReplayFault, verify_challenge};
 pub use handover::take_handover;
 pub use log::{LogFiles, verify_log};
 pub use passport::verify_passport;
@@ -158,6 +158,11 @@ pub enum Step {
         size: u64,
         compared: bool,
     },
+    /// A later checkpoint of the same log, which covers what was done after the first one. No policy was asked of it.
+    LaterCheckpoint {
+        size: u64,
+        key: String,
+    },
     /// What came out when the picked decisions were decided again, by reason where they could not be; noted under a later
     /// checkpoint of this size. `eps` and `largest` are differences of scores.
     Replayed {
@@ -234,6 +239,8 @@ pub enum Problem {
     Challenge(ChallengeError),
     Replay(ReplayFault),
     Nonce { found: String },
+    Count { found: u64 },
+    NoReplays,
     Passport(PassportError),
     PassportForm,
     Receipt(ReceiptError),
@@ -290,6 +297,8 @@ impl Problem {
             Self::Challenge(_) => "challenge",
             Self::Replay(_) => "replay",
             Self::Nonce { .. } => "nonce",
+            Self::Count { .. } => "count",
+            Self::NoReplays => "no_replays",
             Self::Passport(_) => "passport",
             Self::PassportForm => "passport_form",
             Self::Receipt(_) => "receipt",

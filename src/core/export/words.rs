@@ -51,6 +51,24 @@ pub fn step(step: &Step, lang: Lang) -> String {
     }
 }
 
+/// What in genuine evidence its reader should not pass over.
+#[must_use]
+pub fn warning(step: &Step, lang: Lang) -> Option<&'static str> {
+    let Step::Replayed { exact, within, differs, .. } = step else { return None };
+    if *differs > 0 {
+        return Some(lang.pick(
+            "WARNING: decisions came out differently when the plant decided them again. That does not make the answer false; ask the plant why.",
+            "WARNUNG: Entscheidungen fielen anders aus, als das Werk sie noch einmal traf. Das macht die Antwort nicht falsch; das Werk nach dem Grund fragen.",
+        ));
+    }
+    (exact + within == 0).then(|| {
+        lang.pick(
+            "WARNING: none of the picked decisions could be decided again; ask the plant why.",
+            "WARNUNG: Keine der gewählten Entscheidungen ließ sich noch einmal treffen; das Werk nach dem Grund fragen.",
+        )
+    })
+}
+
 /// What comparing two checkpoints shows.
 #[must_use]
 pub fn comparison(shows: &Comparison, lang: Lang) -> String {
@@ -201,6 +219,10 @@ pub fn meaning(problem: &Problem, lang: Lang) -> &'static str {
         Problem::Retired { .. } => (
             "Somebody signed this with a key that the plant had ended before. If that key was stolen, this may be a forgery: ask the plant, and a witness.",
             "Jemand hat dies mit einem Schlüssel signiert, den das Werk vorher außer Dienst gestellt hatte. War er gestohlen, kann es eine Fälschung sein: das Werk und einen Zeugen fragen.",
+        ),
+        Problem::Count { .. } | Problem::NoReplays => (
+            "It answers another question than yours. Ask the plant to answer what you asked.",
+            "Das ist die Antwort auf eine andere Frage als Ihre. Das Werk um die Antwort auf Ihre bitten.",
         ),
         Problem::Nonce { .. } => (
             "Whoever made up this nonce picked the entries. Ask the plant to answer yours, over a checkpoint you held before.",

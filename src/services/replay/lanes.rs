@@ -16,7 +16,7 @@ use crate::{
     types::Blake3Digest,
 };
 
-/// Sessions that one run keeps; a model's takes as much memory as a worker's.
+/// Sessions that one run keeps; a model's takes as much memory as a worker's. Decisions come recipe by recipe.
 const LANES_MAX: usize = 2;
 /// The only execution provider there is so far.
 const PROVIDER: &str = "cpu";
@@ -39,6 +39,8 @@ impl From<ReplayError> for Failure {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Key {
     recipe: Blake3Digest,
+    calibration: Option<Blake3Digest>,
+    model: Blake3Digest,
     threads: u32,
     optimisation: Optimisation,
 }
@@ -62,7 +64,13 @@ impl Lanes {
         if !(1..=THREADS_MAX).contains(&runtime.threads) {
             return Err(failed(format!("{} threads are none a session can have", runtime.threads)));
         }
-        let key = Key { recipe: decision.recipe.digest, threads: runtime.threads, optimisation };
+        let key = Key {
+            recipe: decision.recipe.digest,
+            calibration: decision.calibration,
+            model: decision.model.digest,
+            threads: runtime.threads,
+            optimisation,
+        };
         let lane = match self.0.iter().position(|(found, _)| *found == key) {
             Some(at) => self.0.remove(at).1,
             None => {
@@ -98,20 +106,23 @@ fn recorded_recipe(service: &ReplayService, decision: &Decision) -> Result<Loade
     let no_recipe = |why: String| Failure::Not(NotReplayable::NoRecipe, why);
     let digest = decision.recipe.digest;
     let text = kept_text(service.texts.recipe(digest).map_err(ReplayError::from)?, digest);
-    let text = text.ok_or_else(|| no_recipe(format!("no recipe {digest} is kept here")))?;
+    let text = text.ok_or_else(|| no_recipe(format!("recipe {digest} is not kept here, or its file was changed")))?;
     let recipe = Recipe::parse(&text).map_err(|error| no_recipe(format!("recipe {digest}: {error}")))?;
-    let calibration_text = match decision.calibration {
-        None => None,
-        Some(digest) => {
-            let text = kept_text(service.texts.calibration(digest).map_err(ReplayError::from)?, digest);
-            Some(text.ok_or_else(|| no_recipe(format!("no calibration {digest} is kept here")))?)
-        }
-    };
+    let calibration_text =
+        match decision.calibration {
+            None => None,
+            Some(digest) => {
+                let text = kept_text(service.texts.calibration(digest).map_err(ReplayError::from)?, digest);
+                Some(text.ok_or_else(|| {
+                    no_recipe(format!("calibration {digest} is not kept here, or its file was changed"))
+                })?)
+            }
+        };
     let calibration = calibration_text.as_deref().map(Calibration::parse).transpose();
     let calibration = calibration.map_err(|error| no_recipe(format!("the calibration: {error}")))?;
     recipe.accept_calibration(calibration.as_ref()).map_err(|error| no_recipe(error.to_string()))?;
     let model = service.models.model(decision.model.digest).map_err(ReplayError::from)?;
-    let no_model = || format!("no model {} is kept here", decision.model.digest);
+    let no_model = || format!("model {} is not kept here, or its file was changed", decision.model.digest);
     let model = model.ok_or_else(|| Failure::Not(NotReplayable::NoModel, no_model()))?;
     if recipe.model.digest != decision.model.digest {
         return Err(no_recipe(format!("the decision names another model than its recipe, {}", recipe.model.digest)));

@@ -28,7 +28,7 @@ use crate::{
         examine::{Lane, StepTimes},
         record,
     },
-    types::{EntryIndex, Instant, Score, Verdict},
+    types::{EntryIndex, Instant, Score, Sha256Digest, Verdict},
 };
 
 /// Decisions of one run.
@@ -72,6 +72,16 @@ pub enum Which {
     },
     /// All since then whose image was kept.
     Since(Instant),
+}
+
+/// What is asked for.
+#[derive(Clone, Debug)]
+pub struct Request {
+    pub which: Which,
+    /// Largest difference of a score that does not count as another.
+    pub eps: Score,
+    /// The challenge that asks for it, by its seed.
+    pub challenge: Option<Sha256Digest>,
 }
 
 /// What whoever asked hears, in this order: once what is to be done, then each decision, and each entry once it is durable.
@@ -135,11 +145,17 @@ impl ReplayService {
         std::thread::Builder::new().name("replay".into()).spawn(run).map(drop)
     }
 
-    /// Decides `which` again. `say` hears everything and returns whether to go on; what is done by then is noted.
+    /// Decides again what is asked for. `say` hears everything; `stops` is asked between two decisions, and what is done when
+    /// it stops is noted.
     ///
     /// # Errors
     /// [`ReplayError`]. What was decided again before it is noted, unless the log itself failed.
-    pub fn run(&self, which: &Which, eps: Score, say: &mut dyn FnMut(Event) -> bool) -> Result<(), ReplayError> {
+    pub fn run(
+        &self,
+        request: &Request,
+        stops: &dyn Fn() -> bool,
+        say: &mut dyn FnMut(Event),
+    ) -> Result<(), ReplayError> {
         let _turn = match self.turn.try_lock() {
             Ok(turn) => turn,
             Err(TryLockError::Poisoned(turn)) => turn.into_inner(),
@@ -148,45 +164,44 @@ impl ReplayService {
         if let Some(refusal) = self.writer.refusal() {
             return Err(refusal.into());
         }
-        let plan = select::select(self.reader.as_ref(), which)?;
-        if plan.decisions.is_empty() && matches!(which, Which::Entries(_)) {
+        let plan = select::select(self.reader.as_ref(), &request.which, stops)?;
+        if plan.decisions.is_empty() && matches!(request.which, Which::Entries(_)) {
             return Err(ReplayError::Nothing);
         }
-        if !say(Event::Planned { decisions: plan.decisions.len(), passed_over: plan.passed_over }) {
-            return Ok(());
-        }
-        let mut run = Run { service: self, eps, lanes: Lanes::default(), scratch: Scratch::default() };
+        say(Event::Planned { decisions: plan.decisions.len(), passed_over: plan.passed_over });
+        let mut run = Run { service: self, eps: request.eps, lanes: Lanes::default(), scratch: Scratch::default() };
         let mut noted = Vec::new();
-        let done = plan.decisions.iter().try_for_each(|index| {
+        let done = plan.decisions.iter().take_while(|_| !stops()).try_for_each(|index| {
             let (replayed, runtime) = run.replay(*index)?;
             noted.push(Noted {
                 index: *index,
                 outcome: replayed.outcome,
                 ran: replayed.again.as_ref().map(|ran| ran.largest).zip(runtime),
             });
-            let goes_on = say(Event::Replayed(Box::new(replayed)));
+            say(Event::Replayed(Box::new(replayed)));
             if noted.len() == REPLAYS_PER_ENTRY {
-                let recorded = self.note(&mut noted, eps)?;
-                let _ = say(Event::Recorded(recorded));
+                say(Event::Recorded(self.note(&mut noted, request)?));
             }
-            if goes_on { Ok(()) } else { Err(Stop::Asked) }
+            Ok(())
         });
-        if !noted.is_empty() && !matches!(done, Err(Stop::Error(ReplayError::Log(_)))) {
-            let recorded = self.note(&mut noted, eps)?;
-            let _ = say(Event::Recorded(recorded));
+        if !noted.is_empty() && !matches!(done, Err(ReplayError::Log(_))) {
+            say(Event::Recorded(self.note(&mut noted, request)?));
         }
-        match done {
-            Err(Stop::Error(error)) => Err(error),
-            Ok(()) | Err(Stop::Asked) => Ok(()),
-        }
+        done
+    }
+
+    /// Waits until a run that is under way has ended; to be called when it was told to stop, before the log closes.
+    pub fn wait(&self) {
+        drop(self.turn.lock());
     }
 
     /// Appends an entry about what was replayed and waits until it is durable.
-    fn note(&self, noted: &mut Vec<Noted>, eps: Score) -> Result<EntryIndex, AppendError> {
+    fn note(&self, noted: &mut Vec<Noted>, request: &Request) -> Result<EntryIndex, AppendError> {
         let outcomes: Vec<_> = noted.iter().map(|noted| (noted.index, noted.outcome)).collect();
         let ran = noted.drain(..).filter_map(|noted| noted.ran).reduce(|(a, _), (b, runtime)| (a.max(b), runtime));
         let (time, clock) = self.clock.now();
-        let facts = ReplayFacts { eps, ran, software: record::software(), time, clock };
+        let (eps, challenge) = (request.eps, request.challenge);
+        let facts = ReplayFacts { challenge, eps, ran, software: record::software(), time, clock };
         let entry = Replay::new(&outcomes, facts).encode();
         let (said, heard) = mpsc::sync_channel(1);
         let done = Box::new(move |appended: Result<Appended, AppendError>| {
@@ -199,18 +214,6 @@ impl ReplayService {
                 Ok(receipt.index)
             }
         }
-    }
-}
-
-/// Why a run ends early.
-enum Stop {
-    Asked,
-    Error(ReplayError),
-}
-
-impl<E: Into<ReplayError>> From<E> for Stop {
-    fn from(error: E) -> Self {
-        Self::Error(error.into())
     }
 }
 

@@ -6,7 +6,7 @@ use super::{REPLAYS_MAX, ReplayError, Which, decision};
 use crate::{
     core::lineage::entry::{Decision, Entry},
     ports::lineage::LogReader,
-    types::{EntryIndex, Instant},
+    types::{Blake3Digest, EntryIndex, Instant},
 };
 
 /// Ranges up to this are looked at whole for a sample; of longer ones entries are drawn until there are enough.
@@ -19,57 +19,75 @@ const DISORDER_ENTRIES: u64 = 4096;
 /// Entries in one bundle of the log.
 const BUNDLE_ENTRIES: u64 = 256;
 
-/// Decisions, ascending, and how many more were passed over because their images were never kept.
+/// Decisions, recipe by recipe, and how many more were passed over because their images were never kept.
 pub(super) struct Plan {
     pub decisions: Vec<EntryIndex>,
     pub passed_over: usize,
 }
 
-pub(super) fn select(reader: &dyn LogReader, which: &Which) -> Result<Plan, ReplayError> {
+/// A decision, and the recipe whose session it needs.
+type Found = (Blake3Digest, EntryIndex);
+
+impl Plan {
+    /// One recipe after the other, so that each session is made once.
+    fn new(mut found: Vec<Found>, passed_over: usize) -> Self {
+        found.sort_unstable();
+        Self { decisions: found.into_iter().map(|(_, index)| index).collect(), passed_over }
+    }
+}
+
+/// `stops` is asked now and then: what was found by then is the plan.
+pub(super) fn select(reader: &dyn LogReader, which: &Which, stops: &dyn Fn() -> bool) -> Result<Plan, ReplayError> {
     match which {
         Which::Entries(entries) => {
-            let decisions: BTreeSet<EntryIndex> = entries.iter().copied().collect();
-            if decisions.len() > REPLAYS_MAX {
+            let entries: BTreeSet<EntryIndex> = entries.iter().copied().collect();
+            if entries.len() > REPLAYS_MAX {
                 return Err(ReplayError::TooMany);
             }
-            // Said before the first one runs.
-            decisions.iter().try_for_each(|index| decision(reader, *index).map(drop))?;
-            Ok(Plan { decisions: decisions.into_iter().collect(), passed_over: 0 })
+            // What is no decision is said before the first one runs.
+            let found = |index| Ok((decision(reader, index)?.recipe.digest, index));
+            Ok(Plan::new(entries.into_iter().map(found).collect::<Result<_, ReplayError>>()?, 0))
         }
         Which::Since(since) => {
             let size = reader.checkpoint()?.size;
-            let plan = kept_between(reader, begin(reader, *since, size)?, size, Some(*since))?;
-            if plan.decisions.len() > REPLAYS_MAX { Err(ReplayError::TooMany) } else { Ok(plan) }
+            let (found, passed_over) = kept_between(reader, begin(reader, *since, size)?, size, Some(*since), stops)?;
+            if found.len() > REPLAYS_MAX { Err(ReplayError::TooMany) } else { Ok(Plan::new(found, passed_over)) }
         }
         Which::Sample { count, since } => {
             let size = reader.checkpoint()?.size;
             let start = since.map_or(Ok(0), |since| begin(reader, since, size))?;
             let count = (*count).min(REPLAYS_MAX);
-            if size - start <= LOOKED_AT_MAX {
-                let all = kept_between(reader, start, size, *since)?.decisions;
-                return Ok(Plan { decisions: drawn(all, count), passed_over: 0 });
-            }
-            draw(reader, start, size, *since, count)
+            let found = if size - start <= LOOKED_AT_MAX {
+                drawn(kept_between(reader, start, size, *since, stops)?.0, count)
+            } else {
+                draw(reader, start, size, *since, count, stops)?
+            };
+            Ok(Plan::new(found, 0))
         }
     }
 }
 
-/// Every decision in `start..size` whose image was kept, from `since` on.
-fn kept_between(reader: &dyn LogReader, start: u64, size: u64, since: Option<Instant>) -> Result<Plan, ReplayError> {
-    let mut plan = Plan { decisions: Vec::new(), passed_over: 0 };
-    let mut next = start;
-    while next < size && plan.decisions.len() <= REPLAYS_MAX {
+/// Every decision in `start..size` whose image was kept, from `since` on, and how many others.
+fn kept_between(
+    reader: &dyn LogReader,
+    start: u64,
+    size: u64,
+    since: Option<Instant>,
+    stops: &dyn Fn() -> bool,
+) -> Result<(Vec<Found>, usize), ReplayError> {
+    let (mut found, mut passed_over, mut next) = (Vec::new(), 0, start);
+    while next < size && found.len() <= REPLAYS_MAX && !stops() {
         let entries = reader.entries(EntryIndex(next), EntryIndex(size.min(next + BUNDLE_ENTRIES)))?;
         for bytes in &entries {
             match wanted(bytes, since) {
-                Some(decision) if was_kept(&decision) => plan.decisions.push(EntryIndex(next)),
-                Some(_) => plan.passed_over += 1,
+                Some(decision) if was_kept(&decision) => found.push((decision.recipe.digest, EntryIndex(next))),
+                Some(_) => passed_over += 1,
                 None => {}
             }
             next += 1;
         }
     }
-    Ok(plan)
+    Ok((found, passed_over))
 }
 
 /// Draws entries, each as likely as any other, until there are `count` whose images were kept.
@@ -79,10 +97,11 @@ fn draw(
     size: u64,
     since: Option<Instant>,
     count: usize,
-) -> Result<Plan, ReplayError> {
-    let (mut found, mut seen) = (BTreeSet::new(), BTreeSet::new());
+    stops: &dyn Fn() -> bool,
+) -> Result<Vec<Found>, ReplayError> {
+    let (mut found, mut seen) = (Vec::new(), BTreeSet::new());
     for _ in 0..DRAWS_MAX {
-        if found.len() == count {
+        if found.len() == count || stops() {
             break;
         }
         let index = rand::random_range(start..size);
@@ -90,10 +109,10 @@ fn draw(
             && let Some(decision) = wanted(&reader.entry(EntryIndex(index))?, since)
             && was_kept(&decision)
         {
-            found.insert(EntryIndex(index));
+            found.push((decision.recipe.digest, EntryIndex(index)));
         }
     }
-    Ok(Plan { decisions: found.into_iter().collect(), passed_over: 0 })
+    Ok(found)
 }
 
 fn wanted(entry: &[u8], since: Option<Instant>) -> Option<Box<Decision>> {
@@ -107,13 +126,10 @@ fn was_kept(decision: &Decision) -> bool {
     !decision.image.archive.starts_with("none:")
 }
 
-/// `count` of these, each set as likely as any other, ascending.
-fn drawn(all: Vec<EntryIndex>, count: usize) -> Vec<EntryIndex> {
-    let count = count.min(all.len());
-    let mut picked: Vec<EntryIndex> =
-        rand::seq::index::sample(&mut rand::rng(), all.len(), count).iter().map(|at| all[at]).collect();
-    picked.sort_unstable();
-    picked
+/// `count` of these, each set as likely as any other.
+fn drawn(all: Vec<Found>, count: usize) -> Vec<Found> {
+    let picked = rand::seq::index::sample(&mut rand::rng(), all.len(), count.min(all.len()));
+    picked.iter().map(|at| all[at]).collect()
 }
 
 /// An index from which on every entry of `since` or later is.

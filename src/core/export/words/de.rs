@@ -140,6 +140,10 @@ pub(super) fn step(step: &Step) -> String {
                 "mit der vorgegebenen vergleichen oder --nonce angeben: Wer die Nonce macht, wählt die Einträge"
             }
         ),
+        Step::LaterCheckpoint { size, key } => format!(
+            "Späterer Checkpoint: dasselbe Protokoll mit {} Einträgen, signiert von {key}. Diese Antwort aufbewahren und mit --against mit dem nächsten Checkpoint vergleichen: Was hier steht, muss dort stehen",
+            number(*size)
+        ),
         Step::Replayed { exact, within, differs, not_replayable, eps, largest, size } => {
             let ran = plural(exact + within + differs, "Entscheidung", "Entscheidungen");
             let largest = largest.as_ref().map_or_else(String::new, |largest| format!(", größte Differenz {largest}"));
@@ -188,6 +192,7 @@ fn name_of_kind(kind: &str) -> String {
         "start" => "ein Start des Dienstes".into(),
         "period_close" => "der Abschluss eines Zeitraums".into(),
         "retention" => "eine Löschung oder Aufbewahrungssperre".into(),
+        "replay" => "eine Wiederholung von Entscheidungen".into(),
         other => format!("von der Art {other:?}"),
     }
 }
@@ -274,6 +279,15 @@ pub(super) fn wrong(problem: &Problem) -> String {
             ReplayFault::Form { index } => {
                 format!("Eintrag {index} ist keine Wiederholung, oder anders geschrieben als festgelegt")
             }
+            ReplayFault::OtherChallenge { index } => {
+                format!("die Wiederholung in Eintrag {index} ist nicht für diese Stichprobe gemacht")
+            }
+            ReplayFault::Eps { index } => {
+                format!("die Wiederholung in Eintrag {index} lässt größere Differenzen zu als eine Stichprobe")
+            }
+            ReplayFault::Outcome { index } => format!(
+                "was eine Wiederholung über Eintrag {index} sagt, kann nicht sein, nach dem, was die Entscheidung über Bild und Laufzeit sagt"
+            ),
             ReplayFault::Unasked { index } => {
                 format!(
                     "eine Wiederholung nennt Eintrag {index}, der keine gewählte Entscheidung ist oder schon genannt war"
@@ -283,6 +297,15 @@ pub(super) fn wrong(problem: &Problem) -> String {
                 format!("keine Wiederholung nennt die gewählte Entscheidung in Eintrag {index}")
             }
         },
+        Problem::Count { found } => {
+            format!(
+                "geantwortet ist auf eine Stichprobe von {found} Einträgen, nicht von so vielen, wie Sie verlangt haben"
+            )
+        }
+        Problem::NoReplays => {
+            "die Antwort sagt nicht, was herauskam, als die gewählten Entscheidungen noch einmal getroffen wurden"
+                .into()
+        }
         Problem::Nonce { found } => format!("geantwortet ist auf die Nonce {found}, nicht auf Ihre"),
         Problem::Passport(error) => format!("im Passport stimmt etwas nicht: {error}"),
         Problem::PassportForm => "der Passport sagt dasselbe in einer anderen Schreibweise als der festgelegten".into(),

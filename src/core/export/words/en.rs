@@ -123,6 +123,10 @@ pub(super) fn step(step: &Step) -> String {
                 "compare it with the one you gave, or say --nonce: whoever makes up the nonce picks the entries"
             }
         ),
+        Step::LaterCheckpoint { size, key } => format!(
+            "Later checkpoint: the same log with {} entries, signed by {key}. Keep this answer and hold it against the next checkpoint you get, with --against: what stands here must stand there",
+            number(*size)
+        ),
         Step::Replayed { exact, within, differs, not_replayable, eps, largest, size } => {
             let ran = plural(exact + within + differs, "decision", "decisions");
             let largest =
@@ -169,6 +173,7 @@ fn name_of_kind(kind: &str) -> String {
         "start" => "a start of the service".into(),
         "period_close" => "the close of a period".into(),
         "retention" => "an erasure, deletion or legal hold".into(),
+        "replay" => "a replay of decisions".into(),
         other => format!("of the kind {other:?}"),
     }
 }
@@ -237,11 +242,28 @@ pub(super) fn wrong(problem: &Problem) -> String {
                 format!("entry {index} does not stand between the two checkpoints, or not in its place")
             }
             ReplayFault::Form { index } => format!("entry {index} is no replay, or written in another way"),
+            ReplayFault::OtherChallenge { index } => {
+                format!("the replay in entry {index} was not made for this challenge")
+            }
+            ReplayFault::Eps { index } => {
+                format!("the replay in entry {index} allows larger differences than a challenge does")
+            }
+            ReplayFault::Outcome { index } => {
+                format!(
+                    "what a replay says of entry {index} cannot be, by what that decision says of its image and runtime"
+                )
+            }
             ReplayFault::Unasked { index } => {
                 format!("a replay names entry {index}, which is no picked decision, or was named before")
             }
             ReplayFault::Missing { index } => format!("no replay names the picked decision in entry {index}"),
         },
+        Problem::Count { found } => {
+            format!("the answer is to a challenge for {found} entries, not for as many as you asked for")
+        }
+        Problem::NoReplays => {
+            "the answer does not say what came out when the picked decisions were decided again".into()
+        }
         Problem::Nonce { found } => format!("the answer is to the nonce {found}, not to yours"),
         Problem::Passport(error) => error.to_string(),
         Problem::PassportForm => "the passport says the same in another spelling than it is written with".into(),
