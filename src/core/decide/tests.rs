@@ -2,20 +2,26 @@
 
 use proptest::prelude::*;
 
-use super::*;
-use crate::core::recipe::{Colour, Comparator, Fit, FrameRules, LabelPolicy, QualityBounds, Resize, SideRange};
+use super::{
+    maps::score_of_map,
+    values::{activate, calibrated, sigmoid, smallest_reaching},
+    *,
+};
+use crate::core::recipe::{
+    Colour, Comparator, Fit, FrameRules, Input, LabelPolicy, MapScore, Output, QualityBounds, Resize, SideRange,
+};
 use crate::types::Blake3Digest;
 
-fn score(value: f32) -> Score {
+pub(super) fn score(value: f32) -> Score {
     Score::new(value).unwrap()
 }
 
-fn defect(label: &str, review: f32, reject: f32) -> LabelPolicy {
+pub(super) fn defect(label: &str, review: f32, reject: f32) -> LabelPolicy {
     LabelPolicy { label: label.into(), role: Role::Defect { review: score(review), reject: score(reject) } }
 }
 
 /// A recipe for `labels`, 8x8 input.
-fn recipe(kind: OutputKind, activation: Activation, labels: Vec<LabelPolicy>) -> Recipe {
+pub(super) fn recipe(kind: OutputKind, activation: Activation, labels: Vec<LabelPolicy>) -> Recipe {
     let side = SideRange { min: 1, max: 4096 };
     Recipe {
         digest: Blake3Digest::of(b"recipe"),
@@ -57,17 +63,17 @@ fn segmenter(map_score: MapScore) -> Recipe {
 
 const SHARP: QualityReport = QualityReport { focus: Score::ZERO, mean: Score::ZERO, saturated: Score::ZERO };
 
-fn sharp() -> QualityReport {
+pub(super) fn sharp() -> QualityReport {
     QualityReport { focus: score(1.0), ..SHARP }
 }
 
-fn outputs(shape: &[usize], values: &[f32]) -> Outputs {
+pub(super) fn outputs(shape: &[usize], values: &[f32]) -> Outputs {
     let mut outputs = Outputs::default();
     outputs.push("out", shape.iter().copied(), values);
     outputs
 }
 
-fn run(recipe: &Recipe, outputs: &Outputs) -> Result<Judged, DecideError> {
+pub(super) fn run(recipe: &Recipe, outputs: &Outputs) -> Result<Judged, DecideError> {
     decide(recipe, None, outputs, &sharp(), (80, 40), &mut Scratch::default())
 }
 
@@ -75,8 +81,12 @@ fn verdict(recipe: &Recipe, scores: &[f32]) -> Verdict {
     run(recipe, &outputs(&[1, scores.len()], scores)).unwrap().verdict
 }
 
-fn reasons(judged: &Judged) -> Vec<String> {
+pub(super) fn reasons(judged: &Judged) -> Vec<String> {
     judged.reasons.iter().map(ToString::to_string).collect()
+}
+
+fn area(area_px: u64, bounds: Option<Bounds>) -> DefectArea {
+    DefectArea { area_px: Some(area_px), bounds, boxes: Vec::new() }
 }
 
 #[test]
@@ -196,7 +206,7 @@ fn areas_and_boxes_are_in_frame_pixels() {
     map[10] = 9.0;
     let judged = run(&segmenter(MapScore::Max), &outputs(&[1, 2, 4, 4], &map)).unwrap();
     let bounds = Bounds { x_px: 20, y_px: 20, width_px: 40, height_px: 10 };
-    assert_eq!(judged.areas, [DefectArea { area_px: 400, bounds: Some(bounds) }, DefectArea::default()]);
+    assert_eq!(judged.areas, [area(400, Some(bounds)), area(0, None)]);
 }
 
 #[test]
@@ -206,7 +216,7 @@ fn boxes_behind_a_letterbox_stay_within_the_frame() {
     // The 80x40 frame lies in rows 2 to 5 of the 8x8 input; the whole map is defect.
     let judged = run(&recipe, &outputs(&[1, 2, 8, 8], &[9.0; 128])).unwrap();
     let bounds = Bounds { x_px: 0, y_px: 0, width_px: 80, height_px: 40 };
-    assert_eq!(judged.areas[0], DefectArea { area_px: 3200, bounds: Some(bounds) });
+    assert_eq!(judged.areas[0], area(3200, Some(bounds)));
 }
 
 #[test]

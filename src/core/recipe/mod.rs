@@ -4,6 +4,7 @@
 //! order, lengths agree, sizes are bounded.
 
 mod calibration;
+mod detection;
 mod parse;
 mod reader;
 
@@ -13,6 +14,7 @@ mod tests;
 use std::{fmt, str::FromStr};
 
 pub use calibration::{COEFFICIENT_MAX, Calibration, Method, NOTE_BYTES_MAX};
+pub use detection::{BOXES_MAX, BoxLabels, BoxLayout, Detection};
 use parse::{name, version};
 
 use crate::types::{Blake3Digest, PixelFormat, RecipeRef, Score};
@@ -28,6 +30,9 @@ pub const TENSOR_NAME_BYTES_MAX: usize = 128;
 /// Most labels. With [`LABEL_BYTES_MAX`] this keeps a decision entry under its 8 KiB: 24 labels of (48 + 115) bytes,
 /// 24 reasons of 58 bytes and 2 KiB for the rest make 7.3 KiB.
 pub const LABELS_MAX: usize = 24;
+/// Most labels where a decision also says where each was found: 24 more bytes of JSON and four numbers, 16 labels of
+/// (48 + 115 + 75) bytes, 16 reasons of 58 bytes and 2 KiB for the rest make 6.7 KiB.
+pub const PLACED_LABELS_MAX: usize = 16;
 /// Longest label in bytes.
 pub const LABEL_BYTES_MAX: usize = 48;
 /// Longest side of a frame in pixels.
@@ -60,7 +65,7 @@ pub enum RecipeError {
     OtherModel { recipe: RecipeRef, calibration: String, fitted_on: Blake3Digest, model: Blake3Digest },
 }
 
-/// A validated recipe, format 1.
+/// A validated recipe, format 1 or 2. Everything that format 1 cannot say is absent in it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Recipe {
     /// The recipe digest: BLAKE3 of the file's bytes.
@@ -233,7 +238,7 @@ pub struct Output {
     pub kind: OutputKind,
     pub tensor: String,
     pub activation: Activation,
-    /// One per channel, in order; the same labels in the same order as [`Policy::labels`].
+    /// One per channel or class, in order; the same labels in the same order as [`Policy::labels`].
     pub labels: Vec<String>,
 }
 
@@ -242,7 +247,7 @@ impl Output {
     pub fn tensor_names(&self) -> impl Iterator<Item = &str> {
         let score = match &self.kind {
             OutputKind::Anomaly { score_tensor, .. } => Some(score_tensor.as_str()),
-            OutputKind::Classification | OutputKind::Segmentation { .. } => None,
+            OutputKind::Classification | OutputKind::Segmentation { .. } | OutputKind::Detection(_) => None,
         };
         std::iter::once(self.tensor.as_str()).chain(score)
     }
@@ -265,6 +270,8 @@ pub enum OutputKind {
         /// A pixel at or above it is defect area; without it no area is reported.
         pixel_threshold: Option<f32>,
     },
+    /// Boxes; format 2.
+    Detection(Detection),
 }
 
 /// How a map becomes one score.

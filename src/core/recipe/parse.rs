@@ -3,12 +3,14 @@
 use super::{
     Activation, Colour, Comparator, ENCODED_BYTES_MAX, FRAME_PIXELS_MAX, FRAME_SIDE_PX_MAX, FileRef, Fit, FrameFormat,
     FrameRules, INPUT_PIXELS_MAX, INPUT_SIDE_PX_MAX, Input, LABEL_BYTES_MAX, LABELS_MAX, LabelPolicy, MapScore,
-    NAME_BYTES_MAX, Output, OutputKind, Policy, QualityBounds, Recipe, RecipeError, Resize, Role, SideRange,
-    TENSOR_NAME_BYTES_MAX, THRESHOLD_MAX, TITLE_BYTES_MAX, TOP_K_MAX,
+    NAME_BYTES_MAX, Output, OutputKind, PLACED_LABELS_MAX, Policy, QualityBounds, Recipe, RecipeError, Resize, Role,
+    SideRange, TENSOR_NAME_BYTES_MAX, THRESHOLD_MAX, TITLE_BYTES_MAX, TOP_K_MAX, detection,
     reader::{Document, Placed, Section},
 };
 use crate::types::{Blake3Digest, PixelFormat, Score};
 
+/// The newest format. Format 1 is read as it always was: what came with format 2 is not known in it.
+const FORMAT_MAX: u64 = 2;
 /// Encodings plus PFNC names.
 const FORMATS_MAX: usize = 4 + PixelFormat::ALL.len();
 /// Smallest standard deviation; a smaller one makes tensors of infinities.
@@ -19,7 +21,7 @@ const NORMALISATION_MAX: f32 = 1.0e6;
 pub(super) fn recipe(text: &str) -> Result<Recipe, RecipeError> {
     let document = Document::parse(text)?;
     let mut root = document.root();
-    root.required("format")?.integer(1..=1)?;
+    let format = root.required("format")?.integer(1..=FORMAT_MAX)?;
     let name = name(&root.required("name")?)?;
     let version = version(&root.required("version")?)?;
     let title = root.required("title")?.text(TITLE_BYTES_MAX)?;
@@ -31,7 +33,7 @@ pub(super) fn recipe(text: &str) -> Result<Recipe, RecipeError> {
         None => QualityBounds::default(),
     };
     let input = input(root.required("input")?.table()?)?;
-    let output = output(root.required("output")?.table()?)?;
+    let output = output(root.required("output")?.table()?, format)?;
     let policy = policy(root.required("policy")?.table()?, &output)?;
     if input.resize == Resize::None
         && !(frame.width_px.contains(input.width_px) && frame.height_px.contains(input.height_px))
@@ -187,14 +189,18 @@ enum Kind {
     Classification,
     Segmentation,
     Anomaly,
+    Detection,
 }
 
-fn output(mut section: Section<'_>) -> Result<Output, RecipeError> {
-    let kind = section.required("kind")?.word(&[
-        ("classification", Kind::Classification),
-        ("segmentation", Kind::Segmentation),
-        ("anomaly", Kind::Anomaly),
-    ])?;
+const KINDS: [(&str, Kind); 4] = [
+    ("classification", Kind::Classification),
+    ("segmentation", Kind::Segmentation),
+    ("anomaly", Kind::Anomaly),
+    ("detection", Kind::Detection),
+];
+
+fn output(mut section: Section<'_>, format: u64) -> Result<Output, RecipeError> {
+    let kind = section.required("kind")?.word(if format == 1 { &KINDS[..3] } else { &KINDS })?;
     let tensor = section.required("tensor")?.text(TENSOR_NAME_BYTES_MAX)?;
     let activation_value = section.required("activation")?;
     let activation = activation_value.word(&[
@@ -210,7 +216,19 @@ fn output(mut section: Section<'_>) -> Result<Output, RecipeError> {
     if activation == Activation::Softmax && labels.len() < 2 {
         return Err(activation_value.problem("is softmax over one label, which is always 1"));
     }
-    let kind = output_kind(&mut section, kind)?;
+    let kind = if kind == Kind::Detection {
+        if activation == Activation::Softmax {
+            return Err(activation_value.problem("is softmax, which no layout of boxes needs; use none or sigmoid"));
+        }
+        if labels.len() > PLACED_LABELS_MAX {
+            return Err(
+                labels_value.problem(format!("has {} labels; boxes have at most {PLACED_LABELS_MAX}", labels.len()))
+            );
+        }
+        OutputKind::Detection(detection::detection(&mut section, activation)?)
+    } else {
+        output_kind(&mut section, kind)?
+    };
     section.finish()?;
     Ok(Output { kind, tensor, activation, labels })
 }
@@ -272,6 +290,7 @@ fn output_kind(section: &mut Section<'_>, kind: Kind) -> Result<OutputKind, Reci
                 pixel_threshold: threshold.map(threshold_of).transpose()?,
             })
         }
+        Kind::Detection => unreachable!("boxes have keys of their own"),
     }
 }
 
@@ -306,6 +325,9 @@ fn policy(mut section: Section<'_>, output: &Output) -> Result<Policy, RecipeErr
     }
     if labels.iter().all(|policy| policy.role == Role::Ok) {
         return Err(section.problem("class", "leaves no label that is a defect, so every frame would be OK".to_owned()));
+    }
+    if let OutputKind::Detection(detection) = &output.kind {
+        detection::check_policy(&reject_value, detection, &labels)?;
     }
     section.finish()?;
     Ok(Policy { comparator, top_score_min, labels })

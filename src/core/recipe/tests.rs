@@ -123,7 +123,7 @@ fn refusals_name_line_column_and_key() {
         ),
         ("top_k = 32", "top_k = 0", "line 42, column 9: `output.top_k` is 0; 1 to 65536 is allowed"),
         ("top_k = 32", "", "line 36, column 1: `output.top_k` is missing; map_score = \"top-k-mean\" needs it"),
-        ("format = 1", "format = 2", "line 1, column 10: `format` is 2; 1 to 1 is allowed"),
+        ("format = 1", "format = 3", "line 1, column 10: `format` is 3; 1 to 2 is allowed"),
         (
             "comparator = \">=\"",
             "comparator = \"<\"",
@@ -165,6 +165,72 @@ fn keys_of_another_kind_are_refused() {
     assert!(Recipe::parse(&classification).unwrap_err().to_string().contains("only for segmentation"));
     let anomaly = SEGMENTATION.replace("\"segmentation\"", "\"anomaly\"");
     assert!(Recipe::parse(&anomaly).unwrap_err().to_string().contains("an anomaly model has exactly one"));
+}
+
+const DETECTION: &str = r#"kind = "detection"
+tensor = "output0"
+layout = "yolo-v8"
+activation = "none"
+labels = ["good", "scratch", "dent"]
+box_labels = "best"
+box_score_min = 0.10
+iou_max = 0.45
+boxes_max = 100
+box_side_px_min = 4
+"#;
+
+/// The recipe above as format 2 with another `[output]`.
+fn with_output(output: &str) -> String {
+    let start = SEGMENTATION.find("[output]\n").unwrap() + "[output]\n".len();
+    let end = SEGMENTATION.find("[policy]").unwrap();
+    format!("{}{output}\n{}", &SEGMENTATION[..start], &SEGMENTATION[end..]).replace("format = 1", "format = 2")
+}
+
+#[test]
+fn format_2_reads_what_format_1_says_and_detection() {
+    let first = Recipe::parse(SEGMENTATION).unwrap();
+    let second = Recipe::parse(&SEGMENTATION.replace("format = 1", "format = 2")).unwrap();
+    assert_eq!(Recipe { digest: first.digest, ..second }, first);
+    let recipe = Recipe::parse(&with_output(DETECTION)).unwrap();
+    let OutputKind::Detection(detection) = recipe.output.kind else { panic!("{:?}", recipe.output.kind) };
+    let expected = Detection {
+        layout: BoxLayout::YoloV8,
+        box_labels: BoxLabels::Best,
+        score_min: 0.1,
+        iou_max: Some(0.45),
+        boxes_max: 100,
+        side_px_min: 4,
+    };
+    assert_eq!(detection, expected);
+    let in_format_1 = Recipe::parse(&with_output(DETECTION).replace("format = 2", "format = 1")).unwrap_err();
+    assert!(in_format_1.to_string().contains("use one of classification, segmentation, anomaly"), "{in_format_1}");
+}
+
+#[test]
+fn a_detection_that_would_lose_boxes_or_mean_nothing_is_refused() {
+    let refused = |from: &str, to: &str| {
+        assert!(DETECTION.contains(from), "{from}");
+        Recipe::parse(&with_output(&DETECTION.replace(from, to))).expect_err(to).to_string()
+    };
+    let dropped = refused("box_score_min = 0.10", "box_score_min = 0.26");
+    assert!(dropped.contains("label dent is reviewed from 0.25 on"), "{dropped}");
+    assert!(refused("\"yolo-v8\"", "\"yolo-v7\"").contains("use one of yolo-v8, yolo-v5, nms"));
+    assert!(refused("\"yolo-v8\"", "\"nms\"").contains("`output.box_labels` has no meaning"));
+    assert!(refused("box_labels = \"best\"\n", "").contains("`output.box_labels` is missing"));
+    assert!(refused("iou_max = 0.45\n", "").contains("`output.iou_max` is missing"));
+    assert!(refused("iou_max = 0.45", "iou_max = 1.1").contains("0 to 1 is allowed"));
+    assert!(refused("boxes_max = 100", "boxes_max = 301").contains("1 to 300 is allowed"));
+    assert!(refused("box_side_px_min = 4", "box_side_px_min = 0").contains("1 to 4096 is allowed"));
+    assert!(refused("\"none\"", "\"softmax\"").contains("is softmax"));
+    assert!(refused("tensor", "pixel_threshold = 0.5\ntensor").contains("`output.pixel_threshold` is not known here"));
+    let of_v5 = DETECTION.replace("yolo-v8", "yolo-v5");
+    assert!(Recipe::parse(&with_output(&of_v5)).is_ok());
+    assert!(Recipe::parse(&with_output(&of_v5.replace("\"none\"", "\"sigmoid\""))).is_err());
+    let baked = DETECTION.replace("yolo-v8", "nms").replace("box_labels = \"best\"\n", "");
+    assert!(Recipe::parse(&with_output(&baked.replace("iou_max = 0.45\n", ""))).is_ok());
+    let many: Vec<String> = (0..17).map(|label| format!("\"l{label}\"")).collect();
+    let many = format!("labels = [{}]", many.join(", "));
+    assert!(refused("labels = [\"good\", \"scratch\", \"dent\"]", &many).contains("boxes have at most 16"));
 }
 
 #[test]
