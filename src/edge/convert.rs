@@ -274,7 +274,8 @@ pub fn labels(decision: &Decision, areas: &[DefectArea]) -> Vec<pb::LabelScore> 
             review_threshold: record.review.map(types::Score::get),
             reject_threshold: record.reject.map(types::Score::get),
             area_px: area.and_then(|area| area.area_px),
-            r#box: area.and_then(|area| area.bounds).map(bounds),
+            // The recorded decision of a frame sent again has no areas; what it says of places it still says.
+            r#box: area.and_then(|area| area.bounds).or(record.at).map(bounds),
             boxes: area.map(|area| area.boxes.iter().map(detected).collect()).unwrap_or_default(),
         }
     };

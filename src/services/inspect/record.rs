@@ -116,12 +116,14 @@ pub(super) fn decision(
     runtime: RuntimeRecord,
 ) -> Decision {
     let label = |score: &crate::core::decide::LabelScore| LabelRecord {
+        at: score.at,
+        boxes: score.boxes,
         label: score.label.clone(),
         reject: score.reject,
         review: score.review,
         score: score.score,
     };
-    Decision {
+    let mut decision = Decision {
         calibration: recipe.calibration_digest(),
         camera: request.source.camera.clone(),
         captured: request.captured,
@@ -160,7 +162,9 @@ pub(super) fn decision(
         time: measured.time,
         v: ENTRY_VERSION,
         verdict: judged.verdict,
-    }
+    };
+    decision.v = decision.version();
+    decision
 }
 
 #[cfg(test)]
