@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use lineproof::{
     adapters::ort::OrtRuntime,
     core::{
-        decide::{self, Scratch},
+        decide::Decider,
         outputs::Outputs,
         quality::QualityReport,
         recipe::{Activation, BoxLabels, BoxLayout, Detection, LabelPolicy, Output, OutputKind, Recipe, Role},
@@ -55,7 +55,7 @@ fn main() {
     ] {
         let recipe = detector(&shipped, layout, box_labels);
         let head = head(layout, objects);
-        let mut scratch = Scratch::default();
+        let mut decider = Decider::default();
         let quality = QualityReport { focus: Score::ZERO, mean: Score::ZERO, saturated: Score::ZERO };
         let (mut decided, mut inferred, mut kept) = (Vec::new(), Vec::new(), 0);
         for round in 0..rounds + 10 {
@@ -63,7 +63,7 @@ fn main() {
             session.run(&input, [1, 1, 128, 128], &mut said).expect("an inference");
             let inference = started.elapsed();
             let started = Instant::now();
-            let judged = decide::decide(&recipe, None, &head, &quality, (1920, 1200), &mut scratch);
+            let judged = decider.decide(&recipe, None, &head, &quality, (1920, 1200));
             let decision = started.elapsed();
             kept = judged.expect("a decision").areas.iter().map(|area| area.boxes.len()).sum();
             if round >= 10 {

@@ -10,14 +10,15 @@ mod maps;
 mod nms;
 mod values;
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use self::{
     geometry::Geometry,
-    maps::Map,
+    maps::{Counted, Map, MapRule},
     values::{activate, calibrated, pointwise, smallest_reaching},
 };
 use super::{
+    mask::Mask,
     outputs::{Outputs, TensorView},
     quality::{QualityBound, QualityReport},
     recipe::{Activation, Calibration, Method, OutputKind, Policy, Recipe, Role},
@@ -36,6 +37,10 @@ pub enum DecideError {
     NotFinite { tensor: String },
     #[error("the score of label {label} is not finite; no verdict is given")]
     ScoreNotFinite { label: String },
+    #[error(
+        "the region is so small that no value of output {tensor:?} has its centre in it; take a finer map or a larger region"
+    )]
+    NothingCounts { tensor: String },
     #[error("a box in output {tensor:?} is of class {class}; the recipe has {labels} labels, counted from 0")]
     Class { tensor: String, class: String, labels: usize },
 }
@@ -112,30 +117,88 @@ pub struct DetectedBox {
     pub score: Score,
 }
 
+/// Decides frames of one recipe: [`Self::begin`], [`Self::add`] for every view, [`Self::judge`]. One per thread; what it allocates
+/// it keeps for the next frame.
+#[derive(Default)]
+pub struct Decider {
+    /// The pixels that count; all without one.
+    mask: Option<Arc<Mask>>,
+    views: Vec<Bounds>,
+    /// How many views' outputs are in `read`.
+    added: usize,
+    /// One per label.
+    read: Vec<Read>,
+    scratch: Scratch,
+}
+
 /// Buffers kept from decision to decision.
 #[derive(Default)]
-pub struct Scratch {
+struct Scratch {
     values: Vec<f32>,
     probabilities: Vec<f32>,
+    counted: Counted,
     boxes: boxes::Buffers,
 }
 
-/// Decides one frame from the outputs of a batch of one.
-///
-/// # Errors
-/// [`DecideError`] when the outputs give no verdict.
-pub fn decide(
-    recipe: &Recipe,
-    calibration: Option<&Calibration>,
-    outputs: &Outputs,
-    quality: &QualityReport,
-    frame_px: (u32, u32),
-    scratch: &mut Scratch,
-) -> Result<Judged, DecideError> {
-    let method = calibration.map_or(Method::Identity, |calibration| calibration.method);
-    let read = read_outputs(recipe, method, outputs, Bounds::whole(frame_px), scratch)?;
-    let failed = quality.failed(&recipe.quality);
-    judge(recipe, read, &failed)
+impl Decider {
+    #[must_use]
+    pub fn new(mask: Option<Arc<Mask>>) -> Self {
+        Self { mask, ..Self::default() }
+    }
+
+    /// Decides one frame that the model saw whole, from the outputs of a batch of one.
+    ///
+    /// # Errors
+    /// [`DecideError`] when the outputs give no verdict.
+    pub fn decide(
+        &mut self,
+        recipe: &Recipe,
+        calibration: Option<&Calibration>,
+        outputs: &Outputs,
+        quality: &QualityReport,
+        frame_px: (u32, u32),
+    ) -> Result<Judged, DecideError> {
+        self.begin(&[Bounds::whole(frame_px)]);
+        self.add(recipe, calibration, outputs)?;
+        self.judge(recipe, quality)
+    }
+
+    /// Forgets the frame before and expects the outputs for these views.
+    pub fn begin(&mut self, views: &[Bounds]) {
+        self.views.clear();
+        self.views.extend_from_slice(views);
+        self.added = 0;
+        self.read.clear();
+    }
+
+    /// Takes what the model said of the next view.
+    ///
+    /// # Errors
+    /// [`DecideError`] when the outputs give no verdict.
+    pub fn add(
+        &mut self,
+        recipe: &Recipe,
+        calibration: Option<&Calibration>,
+        outputs: &Outputs,
+    ) -> Result<(), DecideError> {
+        let method = calibration.map_or(Method::Identity, |calibration| calibration.method);
+        let view = self.views[self.added];
+        self.read = read_outputs(recipe, method, outputs, view, self.mask.as_deref(), &mut self.scratch)?;
+        self.added += 1;
+        Ok(())
+    }
+
+    /// The decision on all views.
+    ///
+    /// # Errors
+    /// [`DecideError`] when the scores give no verdict.
+    ///
+    /// # Panics
+    /// If a view is missing: what was not looked at is never OK.
+    pub fn judge(&mut self, recipe: &Recipe, quality: &QualityReport) -> Result<Judged, DecideError> {
+        assert_eq!(self.added, self.views.len(), "every view is looked at before the frame is judged");
+        judge(recipe, std::mem::take(&mut self.read), &quality.failed(&recipe.quality))
+    }
 }
 
 /// What the outputs say of one label.
@@ -159,12 +222,14 @@ fn read_outputs(
     method: Method,
     outputs: &Outputs,
     view: Bounds,
+    mask: Option<&Mask>,
     scratch: &mut Scratch,
 ) -> Result<Vec<Read>, DecideError> {
     let output = &recipe.output;
     let labels = output.labels.len();
     let tensor = finite(outputs, &output.tensor)?;
     let geometry = |map: &Map<'_>| Geometry::of_map(&recipe.input, (map.width, map.height), view);
+    let Scratch { values, probabilities, counted, boxes } = scratch;
     match &output.kind {
         OutputKind::Classification => {
             if *tensor.shape != [1, labels] {
@@ -176,17 +241,15 @@ fn read_outputs(
         }
         OutputKind::Segmentation { map_score, pixel_threshold } => {
             let maps = Map::all(&tensor, labels)?;
+            let rule = MapRule { map_score: *map_score, pixel_threshold: *pixel_threshold };
+            let geometry = geometry(&maps[0]);
+            let counted = counted.of(mask, &tensor, &maps[0], &geometry)?;
             if output.activation == Activation::Softmax {
-                maps::softmax_over_labels(method, &tensor, labels, &mut scratch.probabilities);
-                let values = std::mem::take(&mut scratch.probabilities);
-                let maps = Map::split(&values, maps[0].width, maps[0].height);
-                let buffer = &mut scratch.values;
-                let read = maps::read_maps(&maps, |value| value, *map_score, *pixel_threshold, geometry, buffer);
-                scratch.probabilities = values;
-                return Ok(read);
+                maps::softmax_over_labels(method, &tensor, labels, probabilities);
+                let maps = Map::split(probabilities, maps[0].width, maps[0].height);
+                return Ok(maps::read(&maps, |value| value, rule, &geometry, counted, values));
             }
-            let to_score = pointwise(method, output);
-            Ok(maps::read_maps(&maps, to_score, *map_score, *pixel_threshold, geometry, &mut scratch.values))
+            Ok(maps::read(&maps, pointwise(method, output), rule, &geometry, counted, values))
         }
         OutputKind::Anomaly { score_tensor, pixel_threshold } => {
             let score = finite(outputs, score_tensor)?;
@@ -196,14 +259,20 @@ fn read_outputs(
             let to_score = pointwise(method, output);
             let map = &Map::all(&tensor, 1)?[0];
             let area = match pixel_threshold {
-                Some(threshold) => map.area(smallest_reaching(to_score, *threshold), &geometry(map)),
+                Some(threshold) => {
+                    let geometry = geometry(map);
+                    let counted = counted.of(mask, &tensor, map, &geometry)?;
+                    let from = smallest_reaching(to_score, *threshold);
+                    map.masked(counted, values).area(from, &geometry)
+                }
                 None => DefectArea::default(),
             };
             Ok(vec![Read { area, ..Read::score(to_score(score.values[0])) }])
         }
         OutputKind::Detection(detection) => {
-            let geometry = Geometry::of_input(&recipe.input, view);
-            boxes::read(&tensor, detection, &output.labels, pointwise(method, output), &geometry, &mut scratch.boxes)
+            let share_min = recipe.region.as_ref().and_then(|region| region.box_share_min);
+            let place = boxes::Place { geometry: Geometry::of_input(&recipe.input, view), inside: mask.zip(share_min) };
+            boxes::read(&tensor, detection, &output.labels, pointwise(method, output), &place, boxes)
         }
     }
 }

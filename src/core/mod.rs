@@ -14,6 +14,8 @@ pub mod decide;
 #[cfg(feature = "server")]
 pub mod frame;
 #[cfg(feature = "server")]
+pub mod mask;
+#[cfg(feature = "server")]
 pub mod outputs;
 #[cfg(feature = "server")]
 pub mod preprocess;
@@ -21,3 +23,5 @@ pub mod preprocess;
 pub mod quality;
 #[cfg(feature = "server")]
 pub mod simulate;
+#[cfg(feature = "server")]
+pub mod views;

@@ -129,6 +129,69 @@ fn spot_detector() -> Vec<u8> {
     ])
 }
 
+const LEFT_HALF: &str = r#"
+[region]
+include = [{ x = 0, y = 0, width = 64, height = 64 }]
+exclude = [{ polygon = [[0, 0], [32, 0], [0, 32]] }]
+crop = false
+box_share_min = 0.6
+"#;
+
+#[test]
+fn a_spot_outside_the_region_is_no_defect() {
+    let rules = [FRAME_128X64, LEFT_HALF, INPUT_64, SPOTS, POLICY].concat();
+    let plant = plant_with(&spot_detector(), &rules);
+    let service = plant.serve();
+    let spot = |number, x, y| inspect(&service, number, frame((128, 64), &[(x, y, 16, 16, 255)]));
+    assert_eq!(spot(1, 80, 16).verdict(), pb::Verdict::Ok);
+    assert_eq!(spot(2, 0, 0).verdict(), pb::Verdict::Ok);
+    let inside = spot(3, 32, 32);
+    assert_eq!((inside.verdict(), inside.labels[0].r#box), (pb::Verdict::NotOk, place(24, 24, 32, 32)));
+    drop(service);
+
+    // A region of which nothing is left serves nothing, and says why.
+    let recipe = plant.data().join("models/test-kind/1.0.0/recipe.toml");
+    let text = fs::read_to_string(&recipe).unwrap();
+    let all = "exclude = [{ x = 0, y = 0, width = 128, height = 64 }]";
+    fs::write(&recipe, text.replace("exclude = [{ polygon = [[0, 0], [32, 0], [0, 32]] }]", all)).unwrap();
+    let service = plant.serve();
+    let refused = block_on(async { service.inspection().await.inspect(request(4, frame((128, 64), &[]))).await });
+    let refused = refused.unwrap_err();
+    assert!(refused.message().contains("[region] leaves no pixel"), "{refused}");
+}
+
+/// The mean of all it sees, as the score of one label: [1, 1].
+fn brightness() -> Vec<u8> {
+    onnx::model(&[
+        onnx::node("GlobalAveragePool", &["images"], "mean", &[]),
+        onnx::node("Reshape", &["mean", "flat"], "scores", &[]),
+        onnx::whole("flat", &[1, 1]),
+        onnx::input("images", &[1, 1, 64, 64]),
+        onnx::output("scores", &[1, 1]),
+    ])
+}
+
+#[test]
+fn a_classifier_sees_the_region_only_and_none_of_what_is_left_out_of_it() {
+    let region = r#"
+[region]
+include = [{ x = 64, y = 0, width = 64, height = 64 }]
+exclude = [{ x = 96, y = 0, width = 32, height = 64 }]
+crop = true
+fill = 0
+"#;
+    let output =
+        "\n[output]\nkind = \"classification\"\ntensor = \"scores\"\nactivation = \"none\"\nlabels = [\"bright\"]\n";
+    let plant = plant_with(&brightness(), &[FRAME_128X64, region, INPUT_64, output, POLICY].concat());
+    let service = plant.serve();
+    let all = [(0, 0, 128, 64, 255)];
+    // Bright where nothing counts, and a crop of 64x64 that is half painted over.
+    let outside = inspect(&service, 1, frame((128, 64), &[(0, 0, 64, 64, 255), (96, 0, 32, 64, 255)]));
+    assert!((outside.score - 16.0 / 255.0 / 2.0).abs() < 1e-5, "{}", outside.score);
+    let inside = inspect(&service, 2, frame((128, 64), &all));
+    assert!((inside.score - 0.5).abs() < 1e-5, "{}", inside.score);
+}
+
 const SPOTS: &str = r#"
 [output]
 kind = "detection"

@@ -1,7 +1,7 @@
 //! Boxes of detection models: from the three layouts that exporters write to the boxes that count, by label.
 
 use super::{
-    DecideError, DefectArea, DetectedBox, Read,
+    Bounds, DecideError, DefectArea, DetectedBox, Read,
     geometry::Geometry,
     nms::{self, Candidate},
     values::smallest_reaching,
@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     core::{
+        mask::Mask,
         outputs::TensorView,
         recipe::{BoxLabels, BoxLayout, Detection},
     },
@@ -29,13 +30,41 @@ pub(super) struct Buffers {
     kept: Vec<Candidate>,
 }
 
+/// Where boxes lie on the frame, and which of them count.
+pub(super) struct Place<'m> {
+    pub geometry: Geometry,
+    /// The pixels that count, and the share of a box's pixels that must; without it every box counts.
+    pub inside: Option<(&'m Mask, f32)>,
+}
+
+impl Place<'_> {
+    fn bounds(&self, corners: [f32; 4]) -> Bounds {
+        let [left, top, right, bottom] = corners.map(f64::from);
+        self.geometry.bounds((left, top), (right, bottom))
+    }
+
+    /// Whether a box is large enough, and enough of it lies where defects count.
+    #[expect(clippy::cast_precision_loss, reason = "pixels of a frame")]
+    fn counts(&self, corners: [f32; 4], side_px_min: u32) -> bool {
+        let [left, top, right, bottom] = corners.map(f64::from);
+        let (width, height) = self.geometry.size_in_view((left, top), (right, bottom));
+        let is_large = width >= f64::from(side_px_min) && height >= f64::from(side_px_min);
+        is_large
+            && self.inside.is_none_or(|(mask, share_min)| {
+                let bounds = self.bounds(corners);
+                let pixels = f64::from(bounds.width_px) * f64::from(bounds.height_px);
+                mask.count(bounds) as f64 >= f64::from(share_min) * pixels
+            })
+    }
+}
+
 /// One [`Read`] per label: the score is the highest among the label's kept boxes, 0 without a box.
 pub(super) fn read(
     tensor: &TensorView<'_>,
     detection: &Detection,
     names: &[String],
     to_score: impl Fn(f32) -> f32 + Copy,
-    geometry: &Geometry,
+    place: &Place<'_>,
     buffers: &mut Buffers,
 ) -> Result<Vec<Read>, DecideError> {
     let labels = names.len();
@@ -44,15 +73,9 @@ pub(super) fn read(
     let rows = Rows::new(tensor, detection.layout, labels)?;
     // A value is compared with `from` exactly as its score would be with `score_min`.
     if let Some(from) = smallest_reaching(to_score, detection.score_min) {
-        let side_px_min = f64::from(detection.side_px_min);
-        let is_large = |[left, top, right, bottom]: [f32; 4]| {
-            let place = |x: f32, y: f32| (f64::from(x), f64::from(y));
-            let (width, height) = geometry.size_in_view(place(left, top), place(right, bottom));
-            width >= side_px_min && height >= side_px_min
-        };
         let gather = |row: usize, label: usize, value: f32, candidates: &mut Vec<Candidate>| {
             let corners = rows.corners(row);
-            if is_large(corners) {
+            if place.counts(corners, detection.side_px_min) {
                 let (label, position) = (narrow(label), u32::try_from(row).expect("at most ROWS_MAX"));
                 candidates.push(Candidate { label, score: to_score(value), position, corners });
             }
@@ -92,7 +115,7 @@ pub(super) fn read(
             }
         }
     }
-    by_label(kept, names, geometry)
+    by_label(kept, names, place)
 }
 
 fn narrow(label: usize) -> u16 {
@@ -100,10 +123,10 @@ fn narrow(label: usize) -> u16 {
 }
 
 /// The kept boxes, which lie label by label, as what is said of each label.
-fn by_label(kept: &[Candidate], names: &[String], geometry: &Geometry) -> Result<Vec<Read>, DecideError> {
+fn by_label(kept: &[Candidate], names: &[String], place: &Place<'_>) -> Result<Vec<Read>, DecideError> {
     let read = |(label, name): (usize, &String)| {
         let of_label = kept.iter().filter(|kept| kept.label == narrow(label));
-        let boxes = of_label.map(|kept| on_frame(kept, name, geometry)).collect::<Result<Vec<_>, _>>()?;
+        let boxes = of_label.map(|kept| on_frame(kept, name, place)).collect::<Result<Vec<_>, _>>()?;
         let best = boxes.first();
         Ok(Read {
             score: best.map_or(0.0, |best| best.score.get()),
@@ -115,11 +138,10 @@ fn by_label(kept: &[Candidate], names: &[String], geometry: &Geometry) -> Result
     names.iter().enumerate().map(read).collect()
 }
 
-fn on_frame(candidate: &Candidate, label: &str, geometry: &Geometry) -> Result<DetectedBox, DecideError> {
-    let [left, top, right, bottom] = candidate.corners.map(f64::from);
+fn on_frame(candidate: &Candidate, label: &str, place: &Place<'_>) -> Result<DetectedBox, DecideError> {
     let not_finite = |_| DecideError::ScoreNotFinite { label: label.to_owned() };
     let score = Score::new(candidate.score).map_err(not_finite)?;
-    Ok(DetectedBox { bounds: geometry.bounds((left, top), (right, bottom)), score })
+    Ok(DetectedBox { bounds: place.bounds(candidate.corners), score })
 }
 
 /// The rows of one output, whatever its layout.

@@ -50,6 +50,22 @@ impl Geometry {
         Self::of_map(input, (input.width_px as usize, input.height_px as usize), view)
     }
 
+    /// The part of the frame that is looked at.
+    pub(super) fn view(&self) -> Bounds {
+        let (x, y) = (&self.x, &self.y);
+        Bounds { height_px: y.side_px, width_px: x.side_px, x_px: x.start_px, y_px: y.start_px }
+    }
+
+    /// The frame's column in which the centre of a column of the map lies; `None` in the padding.
+    pub(super) fn column_of(&self, map_x: usize) -> Option<u32> {
+        self.x.pixel_of(map_x)
+    }
+
+    /// The same of rows.
+    pub(super) fn row_of(&self, map_y: usize) -> Option<u32> {
+        self.y.pixel_of(map_y)
+    }
+
     /// Frame pixels that `map_px` values cover, at least one.
     #[expect(
         clippy::cast_precision_loss,
@@ -94,6 +110,17 @@ impl Axis {
         let start = self.in_view(start).floor().clamp(0.0, f64::from(self.side_px - 1));
         let end = self.in_view(end).ceil().clamp(start + 1.0, f64::from(self.side_px));
         (self.start_px + start as u32, self.start_px + end as u32)
+    }
+
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a side of a map; checked to lie in the view"
+    )]
+    fn pixel_of(&self, map: usize) -> Option<u32> {
+        let place = self.in_view(map as f64 + 0.5);
+        (place >= 0.0 && place < f64::from(self.side_px)).then(|| self.start_px + place as u32)
     }
 
     fn within(&self, start: f64, end: f64) -> f64 {

@@ -6,9 +6,13 @@ use super::{
     values::{calibrated, smallest_reaching, softmax},
     wrong_shape,
 };
-use crate::core::{
-    outputs::TensorView,
-    recipe::{MapScore, Method},
+use crate::{
+    core::{
+        mask::Mask,
+        outputs::TensorView,
+        recipe::{MapScore, Method},
+    },
+    types::Bounds,
 };
 
 /// One label's map.
@@ -34,6 +38,15 @@ impl<'a> Map<'a> {
 
     pub(super) fn split(values: &'a [f32], width: usize, height: usize) -> Vec<Self> {
         values.chunks_exact(width * height).map(|values| Self { width, height, values }).collect()
+    }
+
+    /// The same with negative infinity for what does not count, written to `buffer`.
+    pub(super) fn masked<'b>(&'b self, counted: Option<&Counted>, buffer: &'b mut Vec<f32>) -> Map<'b> {
+        let Some(counted) = counted else { return Map { values: self.values, ..*self } };
+        buffer.clear();
+        let value = |(value, counts): (&f32, &bool)| if *counts { *value } else { f32::NEG_INFINITY };
+        buffer.extend(self.values.iter().zip(&counted.is_counted).map(value));
+        Map { values: buffer, ..*self }
     }
 
     /// The area of the values at or above `from`, and its box.
@@ -63,24 +76,72 @@ impl<'a> Map<'a> {
     }
 }
 
-pub(super) fn read_maps(
+/// How a recipe reads a map.
+#[derive(Clone, Copy)]
+pub(super) struct MapRule {
+    pub map_score: MapScore,
+    pub pixel_threshold: f32,
+}
+
+/// Which values of a map count: those whose centre lies on a pixel that counts. Kept while map and view stay the same.
+#[derive(Default)]
+pub(super) struct Counted {
+    is_counted: Vec<bool>,
+    count: usize,
+    /// What it was made for: the map's size and the view.
+    made_for: Option<((usize, usize), Bounds)>,
+}
+
+impl Counted {
+    /// `None` where all values count: without a mask.
+    pub(super) fn of(
+        &mut self,
+        mask: Option<&Mask>,
+        tensor: &TensorView<'_>,
+        map: &Map<'_>,
+        geometry: &Geometry,
+    ) -> Result<Option<&Self>, DecideError> {
+        let Some(mask) = mask else { return Ok(None) };
+        let wanted = Some(((map.width, map.height), geometry.view()));
+        if self.made_for != wanted {
+            let columns: Vec<Option<u32>> = (0..map.width).map(|x| geometry.column_of(x)).collect();
+            self.is_counted.clear();
+            for row in (0..map.height).map(|y| geometry.row_of(y)) {
+                let counts = |column: &Option<u32>| column.zip(row).is_some_and(|(x, y)| mask.contains(x, y));
+                self.is_counted.extend(columns.iter().map(counts));
+            }
+            self.count = self.is_counted.iter().filter(|counts| **counts).count();
+            self.made_for = wanted;
+        }
+        if self.count == 0 {
+            return Err(DecideError::NothingCounts { tensor: tensor.name.to_owned() });
+        }
+        Ok(Some(self))
+    }
+}
+
+/// One [`Read`] per label.
+pub(super) fn read(
     maps: &[Map<'_>],
     to_score: impl Fn(f32) -> f32 + Copy,
-    map_score: MapScore,
-    pixel_threshold: f32,
-    geometry: impl Fn(&Map<'_>) -> Geometry,
+    rule: MapRule,
+    geometry: &Geometry,
+    counted: Option<&Counted>,
     buffer: &mut Vec<f32>,
 ) -> Vec<Read> {
-    let from = smallest_reaching(to_score, pixel_threshold);
-    let mut read = |map: &Map<'_>| Read {
-        area: map.area(from, &geometry(map)),
-        ..Read::score(score_of_map(map.values, to_score, map_score, from, buffer))
+    let from = smallest_reaching(to_score, rule.pixel_threshold);
+    let mut masked = Vec::new();
+    let mut read = |map: &Map<'_>| {
+        let map = map.masked(counted, &mut masked);
+        let count = counted.map_or(map.values.len(), |counted| counted.count);
+        let score = score_of_map(map.values, count, to_score, rule.map_score, from, buffer);
+        Read { area: map.area(from, geometry), ..Read::score(score) }
     };
     maps.iter().map(&mut read).collect()
 }
 
 /// One score from a map of values before `to_score`, which never falls: so the largest values are the largest scores,
-/// and only those need computing.
+/// and only those need computing. `count` of the values count; the others are negative infinity.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_precision_loss,
@@ -88,6 +149,7 @@ pub(super) fn read_maps(
 )]
 pub(super) fn score_of_map(
     values: &[f32],
+    count: usize,
     to_score: impl Fn(f32) -> f32,
     map_score: MapScore,
     from: Option<f32>,
@@ -97,10 +159,10 @@ pub(super) fn score_of_map(
         MapScore::Max => to_score(values.iter().copied().fold(f32::NEG_INFINITY, f32::max)),
         MapScore::AreaShare => {
             let reached = from.map_or(0, |from| values.iter().filter(|value| **value >= from).count());
-            (reached as f64 / values.len() as f64) as f32
+            (reached as f64 / count as f64) as f32
         }
         MapScore::TopKMean { k } => {
-            let k = (k as usize).min(values.len());
+            let k = (k as usize).min(count);
             buffer.clear();
             buffer.extend_from_slice(values);
             if k < buffer.len() {

@@ -8,7 +8,8 @@ use super::{
     *,
 };
 use crate::core::recipe::{
-    Colour, Comparator, Fit, FrameRules, Input, LabelPolicy, MapScore, Output, QualityBounds, Resize, SideRange,
+    Colour, Comparator, Fit, FrameRules, Input, LabelPolicy, MapScore, Output, QualityBounds, Region, Resize, Shape,
+    SideRange,
 };
 use crate::types::Blake3Digest;
 
@@ -32,6 +33,7 @@ pub(super) fn recipe(kind: OutputKind, activation: Activation, labels: Vec<Label
         calibration: None,
         frame: FrameRules { formats: Vec::new(), width_px: side, height_px: side, encoded_bytes_max: 1 },
         quality: QualityBounds { focus_min: Some(score(0.1)), ..QualityBounds::default() },
+        region: None,
         input: Input {
             tensor: "input".into(),
             colour: Colour::Gray,
@@ -74,7 +76,7 @@ pub(super) fn outputs(shape: &[usize], values: &[f32]) -> Outputs {
 }
 
 pub(super) fn run(recipe: &Recipe, outputs: &Outputs) -> Result<Judged, DecideError> {
-    decide(recipe, None, outputs, &sharp(), (80, 40), &mut Scratch::default())
+    Decider::default().decide(recipe, None, outputs, &sharp(), (80, 40))
 }
 
 fn verdict(recipe: &Recipe, scores: &[f32]) -> Verdict {
@@ -137,7 +139,7 @@ fn a_failed_quality_bound_sends_any_frame_to_a_person() {
     let recipe = classifier(vec![defect("dent", 0.3, 0.6)]);
     for value in [0.0, 0.9] {
         let outputs = outputs(&[1, 1], &[value]);
-        let judged = decide(&recipe, None, &outputs, &SHARP, (8, 8), &mut Scratch::default()).unwrap();
+        let judged = Decider::default().decide(&recipe, None, &outputs, &SHARP, (8, 8)).unwrap();
         assert_eq!(judged.verdict, Verdict::NotDecidable);
         assert_eq!(reasons(&judged)[0], "quality:focus_min");
     }
@@ -163,7 +165,7 @@ fn outputs_that_are_not_finite_give_no_verdict() {
         note: String::new(),
     };
     let huge = outputs(&[1, 2], &[0.0, f32::MAX]);
-    let judged = decide(&recipe, Some(&overflow), &huge, &sharp(), (8, 8), &mut Scratch::default());
+    let judged = Decider::default().decide(&recipe, Some(&overflow), &huge, &sharp(), (8, 8));
     assert_eq!(judged, Err(DecideError::ScoreNotFinite { label: "pit".into() }));
 }
 
@@ -242,6 +244,78 @@ fn softmax_over_labels_sums_to_one_in_every_pixel() {
     assert!((judged.scores[1].score.get() - expected).abs() < 1e-6);
 }
 
+/// The decider of a recipe that counts only these rectangles of a frame of 80x40.
+pub(super) fn within(recipe: &mut Recipe, include: &[Bounds], exclude: &[Bounds]) -> Decider {
+    let shapes = |bounds: &[Bounds]| bounds.iter().copied().map(Shape::Rectangle).collect();
+    let region = Region {
+        include: shapes(include),
+        exclude: shapes(exclude),
+        around: include[0],
+        crop: false,
+        fill: None,
+        box_share_min: Some(0.5),
+    };
+    let mask = Mask::new(&region, (80, 40));
+    recipe.region = Some(region);
+    Decider::new(Some(Arc::new(mask.unwrap())))
+}
+
+pub(super) fn bounds(x_px: u32, y_px: u32, width_px: u32, height_px: u32) -> Bounds {
+    Bounds { height_px, width_px, x_px, y_px }
+}
+
+#[test]
+fn only_what_lies_in_the_region_counts_in_a_map() {
+    // A 4x4 map on a frame of 80x40: one value is 20x10 px, with its centre at 10, 5 and so on. Defects in two corners.
+    let mut map = vec![-9.0_f32; 2 * 16];
+    map[0] = 9.0;
+    map[15] = 2.0;
+    let by = |map_score, include: &[Bounds], exclude: &[Bounds]| {
+        let mut recipe = segmenter(map_score);
+        let mut decider = within(&mut recipe, include, exclude);
+        decider.decide(&recipe, None, &outputs(&[1, 2, 4, 4], &map), &sharp(), (80, 40)).unwrap()
+    };
+    let right = [bounds(40, 0, 40, 40)];
+    let judged = by(MapScore::Max, &right, &[]);
+    assert!((judged.scores[0].score.get() - sigmoid(2.0)).abs() < 1e-6);
+    assert_eq!(judged.areas[0], area(200, Some(bounds(60, 30, 20, 10))));
+    // Of eight values that count one is a defect.
+    assert_eq!(by(MapScore::AreaShare, &right, &[]).scores[0].score, score(0.125));
+    // More than count means all that count, not those outside.
+    let mean = by(MapScore::TopKMean { k: 16 }, &right, &[]).scores[0].score.get();
+    assert!((mean - (sigmoid(2.0) + 7.0 * sigmoid(-9.0)) / 8.0).abs() < 1e-6);
+    let without = by(MapScore::Max, &right, &[bounds(70, 35, 1, 1)]);
+    assert_eq!((without.verdict, &without.areas[0]), (Verdict::Ok, &area(0, None)));
+    // The centre of a value decides, and a region between the centres has no score.
+    let mut recipe = segmenter(MapScore::Max);
+    let mut decider = within(&mut recipe, &[bounds(11, 0, 18, 40)], &[]);
+    let refused = decider.decide(&recipe, None, &outputs(&[1, 2, 4, 4], &map), &sharp(), (80, 40)).unwrap_err();
+    assert_eq!(refused, DecideError::NothingCounts { tensor: "out".into() });
+}
+
+#[test]
+fn the_padding_of_a_letterbox_never_counts_where_there_is_a_region() {
+    let mut recipe = segmenter(MapScore::AreaShare);
+    recipe.input.fit = Fit::Letterbox { pad: 114 };
+    // The frame lies in rows 2 to 5 of the 8x8 input, and of the map; only the padding is a defect.
+    let mut map = vec![9.0; 2 * 64];
+    [16..48, 80..112].into_iter().for_each(|rows| map[rows].fill(-9.0));
+    let mut decider = within(&mut recipe, &[bounds(0, 0, 80, 40)], &[]);
+    let judged = decider.decide(&recipe, None, &outputs(&[1, 2, 8, 8], &map), &sharp(), (80, 40)).unwrap();
+    assert_eq!((judged.verdict, judged.score), (Verdict::Ok, score(0.0)));
+}
+
+#[test]
+fn the_area_of_an_anomaly_is_that_in_the_region() {
+    let kind = OutputKind::Anomaly { score_tensor: "score".into(), pixel_threshold: Some(0.5) };
+    let mut recipe = recipe(kind, Activation::None, vec![defect("anomaly", 0.3, 0.6)]);
+    let mut decider = within(&mut recipe, &[bounds(0, 0, 40, 40)], &[]);
+    let mut outputs = outputs(&[1, 1, 2, 2], &[0.1, 0.9, 0.9, 0.1]);
+    outputs.push("score", [1], &[0.4]);
+    let judged = decider.decide(&recipe, None, &outputs, &sharp(), (80, 40)).unwrap();
+    assert_eq!((judged.score, &judged.areas[0]), (score(0.4), &area(800, Some(bounds(0, 20, 40, 20)))));
+}
+
 #[test]
 fn calibration_comes_before_the_activation() {
     let temperature = Method::Temperature(2.0);
@@ -282,7 +356,7 @@ proptest! {
         scored.sort_by(|a, b| b.total_cmp(a));
         let k_here = (k as usize).min(48);
         let expected = scored[..k_here].iter().map(|value| f64::from(*value)).sum::<f64>() / k_here as f64;
-        let found = score_of_map(&values, to_score, MapScore::TopKMean { k }, from, &mut Vec::new());
+        let found = score_of_map(&values, values.len(), to_score, MapScore::TopKMean { k }, from, &mut Vec::new());
         prop_assert!((f64::from(found) - expected).abs() < 1e-7);
     }
 
@@ -295,7 +369,7 @@ proptest! {
         let values = vec![value; shape.iter().product()];
         let outputs = outputs(&shape, &values);
         for recipe in [classifier(vec![defect("a", 0.3, 0.6)]), segmenter(MapScore::TopKMean { k: 3 })] {
-            if let Ok(judged) = decide(&recipe, None, &outputs, &sharp(), frame, &mut Scratch::default()) {
+            if let Ok(judged) = Decider::default().decide(&recipe, None, &outputs, &sharp(), frame) {
                 for area in judged.areas {
                     prop_assert!(area.bounds.is_none_or(|b| b.x_px + b.width_px <= frame.0 && b.y_px + b.height_px <= frame.1));
                 }

@@ -7,6 +7,7 @@ mod calibration;
 mod detection;
 mod parse;
 mod reader;
+mod region;
 
 #[cfg(test)]
 mod tests;
@@ -16,6 +17,7 @@ use std::{fmt, str::FromStr};
 pub use calibration::{COEFFICIENT_MAX, Calibration, Method, NOTE_BYTES_MAX};
 pub use detection::{BOXES_MAX, BoxLabels, BoxLayout, Detection};
 use parse::{name, version};
+pub use region::{CORNERS_MAX, Region, SHAPES_MAX, Shape};
 
 use crate::types::{Blake3Digest, PixelFormat, RecipeRef, Score};
 
@@ -77,6 +79,8 @@ pub struct Recipe {
     pub calibration: Option<FileRef>,
     pub frame: FrameRules,
     pub quality: QualityBounds,
+    /// Where defects count; everywhere without one. Format 2.
+    pub region: Option<Region>,
     pub input: Input,
     pub output: Output,
     pub policy: Policy,
@@ -96,6 +100,14 @@ pub struct FrameRules {
     pub width_px: SideRange,
     pub height_px: SideRange,
     pub encoded_bytes_max: u64,
+}
+
+impl FrameRules {
+    /// Width and height of the largest frame.
+    #[must_use]
+    pub fn largest_px(&self) -> (u32, u32) {
+        (self.width_px.max, self.height_px.max)
+    }
 }
 
 /// Allowed length of one side in pixels, both ends included; `1 <= min <= max`.

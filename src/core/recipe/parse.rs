@@ -6,6 +6,7 @@ use super::{
     NAME_BYTES_MAX, Output, OutputKind, PLACED_LABELS_MAX, Policy, QualityBounds, Recipe, RecipeError, Resize, Role,
     SideRange, TENSOR_NAME_BYTES_MAX, THRESHOLD_MAX, TITLE_BYTES_MAX, TOP_K_MAX, detection,
     reader::{Document, Placed, Section},
+    region,
 };
 use crate::types::{Blake3Digest, PixelFormat, Score};
 
@@ -32,18 +33,30 @@ pub(super) fn recipe(text: &str) -> Result<Recipe, RecipeError> {
         Some(value) => quality_bounds(value.table()?)?,
         None => QualityBounds::default(),
     };
+    let region = match format {
+        1 => None,
+        _ => root.optional("region").map(|value| Ok((region::region(&value, &frame)?, value))).transpose()?,
+    };
     let input = input(root.required("input")?.table()?)?;
     let output = output(root.required("output")?.table()?, format)?;
+    if let Some((region, value)) = &region {
+        region::check_output(value, region, &output)?;
+    }
+    let region = region.map(|(region, _)| region);
     let policy = policy(root.required("policy")?.table()?, &output)?;
-    if input.resize == Resize::None
-        && !(frame.width_px.contains(input.width_px) && frame.height_px.contains(input.height_px))
-    {
-        let size = format!("{}x{}", input.width_px, input.height_px);
-        return Err(root.problem("input.resize", format!("is none, but [frame] does not allow frames of {size} px")));
+    if input.resize == Resize::None {
+        let is_met = match region.as_ref().filter(|region| region.crop) {
+            Some(region) => region.around.size() == (input.width_px, input.height_px),
+            None => frame.width_px.contains(input.width_px) && frame.height_px.contains(input.height_px),
+        };
+        if !is_met {
+            let (size, whose) = (format!("{}x{}", input.width_px, input.height_px), "[frame] and [region]");
+            return Err(root.problem("input.resize", format!("is none, but {whose} give no view of {size} px")));
+        }
     }
     root.finish()?;
     let digest = Blake3Digest::of(text.as_bytes());
-    Ok(Recipe { digest, name, version, title, model, calibration, frame, quality, input, output, policy })
+    Ok(Recipe { digest, name, version, title, model, calibration, frame, quality, region, input, output, policy })
 }
 
 /// `[a-z0-9-]`, 1..64 characters.
@@ -163,7 +176,7 @@ fn fit(section: &mut Section<'_>, resize: Resize) -> Result<Fit, RecipeError> {
         (true, _) if resize == Resize::None => Err(value.problem("is letterbox, which resize = \"none\" cannot do")),
         (true, None) => Err(section.problem("pad", "is missing; fit = \"letterbox\" needs it".to_owned())),
         (true, Some(pad)) => {
-            let pad = u8::try_from(pad.integer(0..=255)?).expect("the range ends at 255");
+            let pad = pad.level()?;
             Ok(Fit::Letterbox { pad })
         }
     }

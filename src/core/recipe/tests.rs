@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::types::Bounds;
 
 const SEGMENTATION: &str = r#"format = 1
 name = "machined-surface"
@@ -231,6 +232,69 @@ fn a_detection_that_would_lose_boxes_or_mean_nothing_is_refused() {
     let many: Vec<String> = (0..17).map(|label| format!("\"l{label}\"")).collect();
     let many = format!("labels = [{}]", many.join(", "));
     assert!(refused("labels = [\"good\", \"scratch\", \"dent\"]", &many).contains("boxes have at most 16"));
+}
+
+const REGION: &str = r#"[region]
+include = [{ x = 10, y = 20, width = 100, height = 50 }, { polygon = [[5, 5], [60, 5], [30, 300]] }]
+exclude = [{ x = 40, y = 30, width = 10, height = 10 }]
+crop = true
+fill = 114
+"#;
+
+/// The recipe above as format 2 for frames of 640x480, with this `[region]`.
+fn with_region(region: &str) -> String {
+    let text = SEGMENTATION.replace("format = 1", "format = 2").replace("[input]", &format!("{region}\n[input]"));
+    text.replace("width_px = { min = 64, max = 4096 }", "width_px = { min = 640, max = 640 }")
+        .replace("height_px = { min = 64, max = 4096 }", "height_px = { min = 480, max = 480 }")
+}
+
+#[test]
+fn a_region_is_read_with_the_rectangle_around_it() {
+    let region = Recipe::parse(&with_region(REGION)).unwrap().region.unwrap();
+    assert_eq!(region.around, Bounds { height_px: 295, width_px: 105, x_px: 5, y_px: 5 });
+    assert_eq!(region.include[1], Shape::Polygon(vec![(5, 5), (60, 5), (30, 300)]));
+    assert_eq!((region.exclude.len(), region.crop, region.fill, region.box_share_min), (1, true, Some(114), None));
+    assert!(!region.is_rectangle());
+    let plain = "[region]\ninclude = [{ x = 0, y = 0, width = 640, height = 480 }]\ncrop = false";
+    assert!(Recipe::parse(&with_region(plain)).unwrap().region.unwrap().is_rectangle());
+    let in_format_1 = Recipe::parse(&with_region(REGION).replace("format = 2", "format = 1")).unwrap_err();
+    assert!(in_format_1.to_string().contains("`region` is not known here"), "{in_format_1}");
+}
+
+#[test]
+fn a_region_that_would_lie_elsewhere_or_leave_a_score_untouched_is_refused() {
+    let refused = |from: &str, to: &str| {
+        let text = with_region(REGION);
+        assert!(text.contains(from), "{from}");
+        Recipe::parse(&text.replace(from, to)).expect_err(to).to_string()
+    };
+    assert!(refused("min = 640", "min = 639").contains("pixels of a frame of one size"));
+    assert!(refused("x = 10, y = 20, width = 100", "x = 10, y = 20, width = 631").contains("1 to 630 is allowed"));
+    assert!(refused("[30, 300]", "[30, 481]").contains("0 to 480 is allowed"));
+    assert!(refused(", [30, 300]", "").contains("has 2 corners"));
+    assert!(refused("[30, 300]", "[30, 5]").contains("without any area"));
+    assert!(refused("[30, 300]", "[30]").contains("write [x, y]"));
+    assert!(refused("x = 40, y", "z = 40, y").contains("`region.exclude[0].x` is missing"));
+    assert!(refused("crop = true", "crop = 1").contains("true or false is expected"));
+    assert!(refused("fill = 114", "fill = 256").contains("0 to 255 is allowed"));
+    assert!(refused("fill = 114", "box_share_min = 0.5").contains("only for detection"));
+    let corners: Vec<String> = (0..257).map(|corner| format!("[{corner}, {}]", corner % 2)).collect();
+    assert!(refused("[[5, 5], [60, 5], [30, 300]]", &format!("[{}]", corners.join(", "))).contains("1 to 256"));
+    // What the model sees of the frame makes the score of a classification, so it must be cut or painted over.
+    let classification = |region: &str| {
+        let output = "kind = \"classification\"\ntensor = \"logits\"\nactivation = \"sigmoid\"\nlabels = [\"good\", \"scratch\", \"dent\"]\n";
+        let start = with_region(region);
+        let (head, tail) = (start.split("[output]").next().unwrap(), start.split("[policy]").nth(1).unwrap());
+        Recipe::parse(&format!("{head}[output]\n{output}\n[policy]{tail}")).map_err(|error| error.to_string())
+    };
+    assert!(classification(REGION).is_ok());
+    assert!(classification(&REGION.replace("crop = true", "crop = false")).unwrap_err().contains("needs crop = true"));
+    assert!(classification(&REGION.replace("fill = 114", "")).unwrap_err().contains("needs fill"));
+    // And a box on the border must count or not.
+    let detection = with_output(DETECTION).replace("[input]", &format!("{REGION}\n[input]"));
+    let detection = detection.replace("min = 64, max = 4096", "min = 512, max = 512");
+    assert!(Recipe::parse(&detection).unwrap_err().to_string().contains("needs box_share_min"));
+    assert!(Recipe::parse(&detection.replace("fill = 114", "box_share_min = 0.5")).is_ok());
 }
 
 #[test]

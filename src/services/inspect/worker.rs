@@ -17,11 +17,12 @@ use super::{
 };
 use crate::{
     core::{
-        decide::{self, DefectArea},
+        decide::{Decider, DefectArea},
         frame::{self, Scratch},
         lineage::entry::{Decision, Entry},
+        mask::Mask,
         preprocess::Preprocessor,
-        quality,
+        quality, views,
     },
     planted,
     ports::recipes::LoadedRecipe,
@@ -38,7 +39,7 @@ pub(super) struct Lane {
     preprocessor: Preprocessor,
     session: Box<dyn InferenceSession + Send>,
     outputs: Outputs,
-    decide_scratch: decide::Scratch,
+    decider: Decider,
 }
 
 impl Lane {
@@ -46,12 +47,17 @@ impl Lane {
     pub(super) fn load(recipe: Arc<LoadedRecipe>, shared: &Shared) -> Result<Self, String> {
         let mut session =
             shared.runtime.load(&recipe.model_spec(), &shared.session_options).map_err(|error| error.to_string())?;
-        let preprocessor = Preprocessor::new(&recipe.recipe);
+        let mask = recipe.recipe.region.as_ref().map(|region| {
+            let mask = Mask::new(region, recipe.recipe.frame.largest_px());
+            mask.map(Arc::new).ok_or_else(|| "[region] leaves no pixel of the frame that counts".to_owned())
+        });
+        let mask = mask.transpose()?;
+        let preprocessor = Preprocessor::new(&recipe.recipe).filled(&recipe.recipe, mask.clone());
         let mut outputs = Outputs::default();
         let shape = preprocessor.shape();
         let zeros = vec![0.0; shape.iter().product()];
         session.run(&zeros, shape, &mut outputs).map_err(|error| error.to_string())?;
-        Ok(Self { recipe, preprocessor, session, outputs, decide_scratch: decide::Scratch::default() })
+        Ok(Self { recipe, preprocessor, session, outputs, decider: Decider::new(mask) })
     }
 }
 
@@ -134,27 +140,29 @@ fn inspect(
     timings.decode = watch.lap();
 
     let quality = quality::measure(&frame);
-    let shape = lane.preprocessor.shape();
-    let tensor = lane.preprocessor.prepare(&frame).map_err(|error| Refusal::BadFrame(error.to_string()))?;
     timings.preprocess = watch.lap();
+    let shape = lane.preprocessor.shape();
+    let views = views::of(recipe, (frame.width_px, frame.height_px));
+    lane.decider.begin(&views);
+    for view in views {
+        let tensor =
+            lane.preprocessor.prepare_view(&frame, view).map_err(|error| Refusal::BadFrame(error.to_string()))?;
+        timings.preprocess += watch.lap();
 
-    let ran = lane.session.run(tensor, shape, &mut lane.outputs).map_err(|error| error.to_string());
-    let ran = if planted::has("inference-error") { Err("a planted error".to_owned()) } else { ran };
-    if !planted::has("ok-on-inference-error") {
-        ran.map_err(Refusal::InferenceFault)?;
+        let ran = lane.session.run(tensor, shape, &mut lane.outputs).map_err(|error| error.to_string());
+        let ran = if planted::has("inference-error") { Err("a planted error".to_owned()) } else { ran };
+        if !planted::has("ok-on-inference-error") {
+            ran.map_err(Refusal::InferenceFault)?;
+        }
+        timings.infer += watch.lap();
+
+        let calibration = lane.recipe.calibration.as_ref();
+        let added = lane.decider.add(recipe, calibration, &lane.outputs);
+        added.map_err(|error| Refusal::InferenceFault(error.to_string()))?;
+        timings.decide += watch.lap();
     }
-    timings.infer = watch.lap();
-
-    let judged = decide::decide(
-        recipe,
-        lane.recipe.calibration.as_ref(),
-        &lane.outputs,
-        &quality,
-        (frame.width_px, frame.height_px),
-        &mut lane.decide_scratch,
-    )
-    .map_err(|error| Refusal::InferenceFault(error.to_string()))?;
-    timings.decide = watch.lap();
+    let judged = lane.decider.judge(recipe, &quality).map_err(|error| Refusal::InferenceFault(error.to_string()))?;
+    timings.decide += watch.lap();
 
     let (time, clock) = shared.clock.now();
     let class = record::retention_class(&shared.archive_rule, judged.verdict, &request.product, encoded);

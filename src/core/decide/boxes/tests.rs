@@ -4,8 +4,8 @@ use proptest::prelude::*;
 
 use super::{
     super::{
-        Bounds, Judged, Reason, Scratch, decide,
-        tests::{defect, outputs, recipe, run, score, sharp},
+        Bounds, Decider, Judged, Reason,
+        tests::{bounds, defect, outputs, recipe, run, score, sharp, within},
     },
     *,
 };
@@ -23,10 +23,6 @@ fn detection(layout: BoxLayout) -> Detection {
 fn detector(detection: Detection) -> Recipe {
     let labels = vec![defect("scratch", 0.3, 0.6), defect("dent", 0.3, 0.6)];
     recipe(OutputKind::Detection(detection), Activation::None, labels)
-}
-
-fn bounds(x_px: u32, y_px: u32, width_px: u32, height_px: u32) -> Bounds {
-    Bounds { height_px, width_px, x_px, y_px }
 }
 
 /// The same rows as each layout writes them; centre and size are x, y, width, height, then a score per label.
@@ -133,6 +129,26 @@ fn small_boxes_count_by_what_lies_on_the_frame() {
 }
 
 #[test]
+fn a_box_counts_if_enough_of_it_lies_in_the_region_and_others_suppress_nothing() {
+    let mut recipe = detector(detection(BoxLayout::YoloV8));
+    // The left half of the frame of 80x40 counts; one pixel of the 8x8 input is 10x5.
+    let mut decider = within(&mut recipe, &[bounds(0, 0, 40, 40)], &[]);
+    let rows = [
+        // Wholly inside; half inside; less than half, and over the one before.
+        [2.0, 2.0, 2.0, 2.0, 0.3, 0.0],
+        [4.0, 6.0, 2.0, 2.0, 0.4, 0.0],
+        [4.2, 6.0, 2.0, 2.0, 0.9, 0.0],
+    ];
+    let (shape, values) = tensor(BoxLayout::YoloV8, &rows);
+    let judged = decider.decide(&recipe, None, &outputs(&shape, &values), &sharp(), (80, 40)).unwrap();
+    let found: Vec<_> = judged.areas[0].boxes.iter().map(|found| (found.bounds, found.score)).collect();
+    assert_eq!(found, [(bounds(30, 25, 20, 10), score(0.4)), (bounds(10, 5, 20, 10), score(0.3))]);
+    recipe.region.as_mut().unwrap().box_share_min = Some(0.51);
+    let judged = decider.decide(&recipe, None, &outputs(&shape, &values), &sharp(), (80, 40)).unwrap();
+    assert_eq!((judged.verdict, judged.scores[0].boxes), (Verdict::NotDecidable, Some(1)));
+}
+
+#[test]
 fn boxes_that_the_recipe_cannot_read_give_no_verdict() {
     let wrong = |layout, shape: &[usize], values: &[f32]| run(&detector(detection(layout)), &outputs(shape, values));
     for shape in [&[1, 7, 3][..], &[1, 3, 6], &[6, 3], &[2, 6, 3]] {
@@ -194,7 +210,7 @@ proptest! {
             let mut recipe = detector(detection(layout));
             recipe.input.fit = if letterbox { Fit::Letterbox { pad: 0 } } else { Fit::Stretch };
             let outputs = outputs(&shape, &values[..rows * columns]);
-            if let Ok(judged) = decide(&recipe, None, &outputs, &sharp(), frame, &mut Scratch::default()) {
+            if let Ok(judged) = Decider::default().decide(&recipe, None, &outputs, &sharp(), frame) {
                 for found in judged.areas.iter().flat_map(|area| &area.boxes) {
                     let Bounds { x_px, y_px, width_px, height_px } = found.bounds;
                     prop_assert!(width_px > 0 && x_px + width_px <= frame.0);
