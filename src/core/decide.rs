@@ -7,7 +7,9 @@
 mod boxes;
 mod geometry;
 mod maps;
+mod mosaic;
 mod nms;
+mod tiles;
 mod values;
 
 use std::{fmt, sync::Arc};
@@ -15,13 +17,15 @@ use std::{fmt, sync::Arc};
 use self::{
     geometry::Geometry,
     maps::{Counted, Map, MapRule},
+    tiles::{Ground, Tiles},
     values::{activate, calibrated, pointwise, smallest_reaching},
 };
 use super::{
     mask::Mask,
     outputs::{Outputs, TensorView},
     quality::{QualityBound, QualityReport},
-    recipe::{Activation, Calibration, Method, OutputKind, Policy, Recipe, Role},
+    recipe::{Activation, Calibration, Detection, Method, Output, OutputKind, Policy, Recipe, Role},
+    views::Views,
 };
 pub use crate::types::Bounds;
 use crate::types::{Score, Verdict};
@@ -41,6 +45,11 @@ pub enum DecideError {
         "the region is so small that no value of output {tensor:?} has its centre in it; take a finer map or a larger region"
     )]
     NothingCounts { tensor: String },
+    #[error(
+        "output {tensor:?} has maps of {}x{} for a tile, which makes {labels} of {width}x{height} for the frame; \
+         take a model with coarser maps, larger tiles or a smaller region", .tile.0, .tile.1
+    )]
+    Mosaic { tensor: String, width: usize, height: usize, labels: usize, tile: (usize, usize) },
     #[error("a box in output {tensor:?} is of class {class}; the recipe has {labels} labels, counted from 0")]
     Class { tensor: String, class: String, labels: usize },
 }
@@ -68,7 +77,8 @@ pub struct LabelScore {
     pub score: Score,
     pub review: Option<Score>,
     pub reject: Option<Score>,
-    /// The box that gave the score; detection only, and only where a box was kept.
+    /// What gave the score: the box of a detection, where one was kept; the tile of a classification or an anomaly that was
+    /// looked at in tiles.
     pub at: Option<Bounds>,
     /// Boxes kept; detection only.
     pub boxes: Option<u32>,
@@ -104,7 +114,8 @@ pub struct DefectArea {
     /// Maps with a pixel threshold: the frame pixels at or above it, rounded: map pixels times the frame pixels that one of
     /// them covers.
     pub area_px: Option<u64>,
-    /// Maps: the box around that area. Detection: the box with the highest score. `None` where there is neither.
+    /// Maps: the box around that area. Detection: the box with the highest score. Classification in tiles: the tile with the
+    /// highest score. `None` where there is neither.
     pub bounds: Option<Bounds>,
     /// Detection: the boxes kept, highest score first.
     pub boxes: Vec<DetectedBox>,
@@ -123,11 +134,13 @@ pub struct DetectedBox {
 pub struct Decider {
     /// The pixels that count; all without one.
     mask: Option<Arc<Mask>>,
-    views: Vec<Bounds>,
-    /// How many views' outputs are in `read`.
+    views: Views,
+    /// How many views' outputs were added.
     added: usize,
-    /// One per label.
+    method: Option<Method>,
+    /// One per label, from the only view.
     read: Vec<Read>,
+    tiles: Tiles,
     scratch: Scratch,
 }
 
@@ -158,17 +171,18 @@ impl Decider {
         quality: &QualityReport,
         frame_px: (u32, u32),
     ) -> Result<Judged, DecideError> {
-        self.begin(&[Bounds::whole(frame_px)]);
+        self.begin(recipe, frame_px);
         self.add(recipe, calibration, outputs)?;
         self.judge(recipe, quality)
     }
 
-    /// Forgets the frame before and expects the outputs for these views.
-    pub fn begin(&mut self, views: &[Bounds]) {
-        self.views.clear();
-        self.views.extend_from_slice(views);
+    /// Forgets the frame before; the views of this one, whose outputs are to be added in this order.
+    pub fn begin(&mut self, recipe: &Recipe, frame_px: (u32, u32)) -> Vec<Bounds> {
+        self.views = Views::of(recipe, frame_px, self.mask.as_deref());
         self.added = 0;
         self.read.clear();
+        self.tiles.begin();
+        self.views.views.clone()
     }
 
     /// Takes what the model said of the next view.
@@ -182,8 +196,16 @@ impl Decider {
         outputs: &Outputs,
     ) -> Result<(), DecideError> {
         let method = calibration.map_or(Method::Identity, |calibration| calibration.method);
-        let view = self.views[self.added];
-        self.read = read_outputs(recipe, method, outputs, view, self.mask.as_deref(), &mut self.scratch)?;
+        let view = self.views.views[self.added];
+        let Self { mask, views, tiles, scratch, .. } = self;
+        let mask = mask.as_deref();
+        if views.is_tiled {
+            let ground = Ground { recipe, method, mask, window: views.window.expect("begun") };
+            tiles.add(&ground, outputs, (self.added, view), scratch)?;
+        } else {
+            self.read = read_outputs(recipe, method, outputs, view, mask, scratch)?;
+        }
+        self.method = Some(method);
         self.added += 1;
         Ok(())
     }
@@ -191,13 +213,24 @@ impl Decider {
     /// The decision on all views.
     ///
     /// # Errors
-    /// [`DecideError`] when the scores give no verdict.
+    /// [`DecideError`] when the outputs give no verdict.
     ///
     /// # Panics
     /// If a view is missing: what was not looked at is never OK.
     pub fn judge(&mut self, recipe: &Recipe, quality: &QualityReport) -> Result<Judged, DecideError> {
-        assert_eq!(self.added, self.views.len(), "every view is looked at before the frame is judged");
-        judge(recipe, std::mem::take(&mut self.read), &quality.failed(&recipe.quality))
+        let Self { mask, views, tiles, scratch, .. } = self;
+        assert!(
+            self.added > 0 && self.added == views.views.len(),
+            "every view is looked at before the frame is judged"
+        );
+        let failed = quality.failed(&recipe.quality);
+        if !views.is_tiled {
+            return judge(recipe, std::mem::take(&mut self.read), &failed, false);
+        }
+        let (method, window) = (self.method.expect("added"), views.window.expect("begun"));
+        let ground = Ground { recipe, method, mask: mask.as_deref(), window };
+        let read = tiles.finish(&ground, scratch)?;
+        judge(recipe, read, &failed, tiles.is_unsure)
     }
 }
 
@@ -229,21 +262,14 @@ fn read_outputs(
     let labels = output.labels.len();
     let tensor = finite(outputs, &output.tensor)?;
     let geometry = |map: &Map<'_>| Geometry::of_map(&recipe.input, (map.width, map.height), view);
-    let Scratch { values, probabilities, counted, boxes } = scratch;
     match &output.kind {
-        OutputKind::Classification => {
-            if *tensor.shape != [1, labels] {
-                return Err(wrong_shape(&tensor, format!("[1, {labels}]")));
-            }
-            let mut scores: Vec<f32> = tensor.values.iter().map(|value| calibrated(method, *value)).collect();
-            activate(output.activation, &mut scores);
-            Ok(scores.into_iter().map(Read::score).collect())
-        }
+        OutputKind::Classification => Ok(class_scores(&tensor, output, method)?.into_iter().map(Read::score).collect()),
         OutputKind::Segmentation { map_score, pixel_threshold } => {
             let maps = Map::all(&tensor, labels)?;
             let rule = MapRule { map_score: *map_score, pixel_threshold: *pixel_threshold };
             let geometry = geometry(&maps[0]);
-            let counted = counted.of(mask, &tensor, &maps[0], &geometry)?;
+            let Scratch { values, probabilities, counted, .. } = scratch;
+            let counted = counted.of(mask, tensor.name, &maps[0], &geometry)?;
             if output.activation == Activation::Softmax {
                 maps::softmax_over_labels(method, &tensor, labels, probabilities);
                 let maps = Map::split(probabilities, maps[0].width, maps[0].height);
@@ -252,29 +278,58 @@ fn read_outputs(
             Ok(maps::read(&maps, pointwise(method, output), rule, &geometry, counted, values))
         }
         OutputKind::Anomaly { score_tensor, pixel_threshold } => {
-            let score = finite(outputs, score_tensor)?;
-            if *score.shape != [1] && *score.shape != [1, 1] {
-                return Err(wrong_shape(&score, "[1] or [1, 1]".into()));
-            }
-            let to_score = pointwise(method, output);
+            let score = anomaly_score(outputs, score_tensor, output, method)?;
             let map = &Map::all(&tensor, 1)?[0];
             let area = match pixel_threshold {
                 Some(threshold) => {
                     let geometry = geometry(map);
-                    let counted = counted.of(mask, &tensor, map, &geometry)?;
-                    let from = smallest_reaching(to_score, *threshold);
+                    let Scratch { values, counted, .. } = scratch;
+                    let counted = counted.of(mask, tensor.name, map, &geometry)?;
+                    let from = smallest_reaching(pointwise(method, output), *threshold);
                     map.masked(counted, values).area(from, &geometry)
                 }
                 None => DefectArea::default(),
             };
-            Ok(vec![Read { area, ..Read::score(to_score(score.values[0])) }])
+            Ok(vec![Read { area, ..Read::score(score) }])
         }
-        OutputKind::Detection(detection) => {
-            let share_min = recipe.region.as_ref().and_then(|region| region.box_share_min);
-            let place = boxes::Place { geometry: Geometry::of_input(&recipe.input, view), inside: mask.zip(share_min) };
-            boxes::read(&tensor, detection, &output.labels, pointwise(method, output), &place, boxes)
-        }
+        OutputKind::Detection(detection) => read_boxes(&tensor, detection, recipe, method, view, mask, scratch),
     }
+}
+
+/// One score per label of a classification.
+fn class_scores(tensor: &TensorView<'_>, output: &Output, method: Method) -> Result<Vec<f32>, DecideError> {
+    let labels = output.labels.len();
+    if *tensor.shape != [1, labels] {
+        return Err(wrong_shape(tensor, format!("[1, {labels}]")));
+    }
+    let mut scores: Vec<f32> = tensor.values.iter().map(|value| calibrated(method, *value)).collect();
+    activate(output.activation, &mut scores);
+    Ok(scores)
+}
+
+/// The score that an anomaly model gives beside its map.
+fn anomaly_score(outputs: &Outputs, name: &str, output: &Output, method: Method) -> Result<f32, DecideError> {
+    let score = finite(outputs, name)?;
+    if *score.shape != [1] && *score.shape != [1, 1] {
+        return Err(wrong_shape(&score, "[1] or [1, 1]".into()));
+    }
+    Ok(pointwise(method, output)(score.values[0]))
+}
+
+/// The boxes in `view`.
+fn read_boxes(
+    tensor: &TensorView<'_>,
+    detection: &Detection,
+    recipe: &Recipe,
+    method: Method,
+    view: Bounds,
+    mask: Option<&Mask>,
+    scratch: &mut Scratch,
+) -> Result<Vec<Read>, DecideError> {
+    let share_min = recipe.region.as_ref().and_then(|region| region.box_share_min);
+    let place = boxes::Place { geometry: Geometry::of_input(&recipe.input, view), inside: mask.zip(share_min) };
+    let to_score = pointwise(method, &recipe.output);
+    boxes::read(tensor, detection, &recipe.output.labels, to_score, &place, &mut scratch.boxes)
 }
 
 /// The output of this name, all of it finite.
@@ -305,7 +360,12 @@ fn label_scores(policy: &Policy, read: &[Read]) -> Result<Vec<LabelScore>, Decid
 }
 
 /// The rules of `docs/spec/recipe.md`, "From scores to a verdict".
-fn judge(recipe: &Recipe, read: Vec<Read>, failed: &[QualityBound]) -> Result<Judged, DecideError> {
+fn judge(
+    recipe: &Recipe,
+    read: Vec<Read>,
+    failed: &[QualityBound],
+    has_unsure_tile: bool,
+) -> Result<Judged, DecideError> {
     let policy = &recipe.policy;
     let scores = label_scores(policy, &read)?;
     let mut reasons: Vec<Reason> = failed.iter().copied().map(Reason::Quality).collect();
@@ -323,7 +383,8 @@ fn judge(recipe: &Recipe, read: Vec<Read>, failed: &[QualityBound]) -> Result<Ju
         }
     }
     let top = (0..scores.len()).rev().max_by_key(|at| scores[*at].score).expect("a recipe has labels");
-    let is_unsure = recipe.output.kind == OutputKind::Classification && scores[top].score < policy.top_score_min;
+    let is_classification = recipe.output.kind == OutputKind::Classification;
+    let is_unsure = has_unsure_tile || is_classification && scores[top].score < policy.top_score_min;
     if is_unsure {
         reasons.push(Reason::TopScoreMin);
     }

@@ -160,6 +160,43 @@ fn a_spot_outside_the_region_is_no_defect() {
     assert!(refused.message().contains("[region] leaves no pixel"), "{refused}");
 }
 
+/// Tiles of 64x64 that begin at 0, 36 and 64.
+const TILES: &str = "\n[tiling]\nwidth_px = 64\nheight_px = 64\noverlap_px = 28\n";
+
+#[test]
+fn a_spot_on_the_border_of_tiles_is_found_once_where_it_is_whole() {
+    let rules = [FRAME_128X64, TILES, INPUT_64, SPOTS, POLICY].concat();
+    let plant = plant_with(&spot_detector(), &rules);
+    let service = plant.serve();
+    // Half of the spot in the first and in the last tile, all of it in one cell of the second.
+    let found = inspect(&service, 1, frame((128, 64), &[(60, 16, 8, 8, 255)]));
+    let boxes: Vec<_> = found.labels[0].boxes.iter().map(|found| (found.r#box, found.score)).collect();
+    assert_eq!((found.verdict(), boxes), (pb::Verdict::NotOk, vec![(place(56, 12, 16, 16), 1.0)]));
+    drop(service);
+    // Without overlap each half alone is a doubt.
+    let recipe = plant.data().join("models/test-kind/1.0.0/recipe.toml");
+    let text = fs::read_to_string(&recipe).unwrap();
+    fs::write(&recipe, text.replace("overlap_px = 28", "overlap_px = 0")).unwrap();
+    let service = plant.serve();
+    let found = inspect(&service, 2, frame((128, 64), &[(60, 16, 8, 8, 255)]));
+    assert_eq!((found.verdict(), found.labels[0].boxes.len()), (pb::Verdict::NotDecidable, 2));
+    assert_eq!(service.stop().code, Some(0));
+}
+
+#[test]
+fn the_tile_that_decides_stands_in_the_entry() {
+    let output =
+        "\n[output]\nkind = \"classification\"\ntensor = \"scores\"\nactivation = \"none\"\nlabels = [\"bright\"]\n";
+    let plant = plant_with(&brightness(), &[FRAME_128X64, TILES, INPUT_64, output, POLICY].concat());
+    let service = plant.serve();
+    let found = inspect(&service, 1, frame((128, 64), &[(100, 0, 28, 64, 255)]));
+    assert_eq!((found.verdict(), found.labels[0].r#box), (pb::Verdict::NotDecidable, place(64, 0, 64, 64)));
+    assert_eq!(service.stop().code, Some(0));
+    let entry = &evidence::entries(&plant.data(), "decision")[0];
+    assert!(entry.contains(r#"{"at":{"height":64,"width":64,"x":64,"y":0},"label":"bright","#), "{entry}");
+    prove(&plant, "SN-00001");
+}
+
 /// The mean of all it sees, as the score of one label: [1, 1].
 fn brightness() -> Vec<u8> {
     onnx::model(&[

@@ -4,7 +4,7 @@ use super::{
     Bounds, DecideError, DefectArea, DetectedBox, Read,
     geometry::Geometry,
     nms::{self, Candidate},
-    values::smallest_reaching,
+    values::{larger, smallest_reaching},
     wrong_shape,
 };
 use crate::{
@@ -81,9 +81,10 @@ pub(super) fn read(
             }
         };
         let most = detection.boxes_max as usize;
+        let iou_max = detection.iou_max.filter(|_| detection.layout != BoxLayout::Nms);
         let mut keep = |candidates: &mut Vec<Candidate>| {
             nms::sort(candidates);
-            nms::suppress(candidates, detection.iou_max, CONSIDERED_MAX, most, kept);
+            nms::suppress(candidates, iou_max, CONSIDERED_MAX, most, kept);
             candidates.clear();
         };
         candidates.clear();
@@ -127,15 +128,20 @@ fn by_label(kept: &[Candidate], names: &[String], place: &Place<'_>) -> Result<V
     let read = |(label, name): (usize, &String)| {
         let of_label = kept.iter().filter(|kept| kept.label == narrow(label));
         let boxes = of_label.map(|kept| on_frame(kept, name, place)).collect::<Result<Vec<_>, _>>()?;
-        let best = boxes.first();
-        Ok(Read {
-            score: best.map_or(0.0, |best| best.score.get()),
-            at: best.map(|best| best.bounds),
-            boxes: Some(u32::try_from(boxes.len()).expect("at most `boxes_max`")),
-            area: DefectArea { area_px: None, bounds: best.map(|best| best.bounds), boxes },
-        })
+        Ok(read_of(boxes))
     };
     names.iter().enumerate().map(read).collect()
+}
+
+/// What the kept boxes of one label, highest score first, say of it.
+pub(super) fn read_of(boxes: Vec<DetectedBox>) -> Read {
+    let best = boxes.first();
+    Read {
+        score: best.map_or(0.0, |best| best.score.get()),
+        at: best.map(|best| best.bounds),
+        boxes: Some(u32::try_from(boxes.len()).expect("at most `boxes_max`")),
+        area: DefectArea { area_px: None, bounds: best.map(|best| best.bounds), boxes },
+    }
 }
 
 fn on_frame(candidate: &Candidate, label: &str, place: &Place<'_>) -> Result<DetectedBox, DecideError> {
@@ -238,11 +244,6 @@ impl<'a> Rows<'a> {
             largest.iter().enumerate().for_each(|(at, largest)| report(start + at, *largest));
         }
     }
-}
-
-/// The larger of two finite values, in one instruction: `f32::max` also looks for NaN.
-fn larger(a: f32, b: f32) -> f32 {
-    if b > a { b } else { a }
 }
 
 #[cfg(test)]

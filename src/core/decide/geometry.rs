@@ -45,6 +45,19 @@ impl Geometry {
         }
     }
 
+    /// For a map of `map` values a side, which shows `window` of the frame from border to border.
+    #[expect(clippy::cast_precision_loss, reason = "sides of maps")]
+    pub(super) fn of_mosaic(map: (usize, usize), window: Bounds) -> Self {
+        let axis = |map: usize, start_px: u32, side_px: u32| Axis {
+            scale: 1.0,
+            offset_px: 0.0,
+            placed_px: map as f64,
+            start_px,
+            side_px,
+        };
+        Self { x: axis(map.0, window.x_px, window.width_px), y: axis(map.1, window.y_px, window.height_px) }
+    }
+
     /// For places in the model's input.
     pub(super) fn of_input(input: &Input, view: Bounds) -> Self {
         Self::of_map(input, (input.width_px as usize, input.height_px as usize), view)
@@ -64,6 +77,22 @@ impl Geometry {
     /// The same of rows.
     pub(super) fn row_of(&self, map_y: usize) -> Option<u32> {
         self.y.pixel_of(map_y)
+    }
+
+    /// Values of the map per frame pixel.
+    pub(super) fn values_per_px(&self) -> (f64, f64) {
+        let per_px = |axis: &Axis| axis.placed_px / axis.scale / f64::from(axis.side_px);
+        (per_px(&self.x), per_px(&self.y))
+    }
+
+    /// The column of the map, which has so many, that shows a place of the view in pixels from its start.
+    pub(super) fn map_x(&self, in_view_px: f64, columns: usize) -> usize {
+        self.x.in_map(in_view_px, columns)
+    }
+
+    /// The same of rows.
+    pub(super) fn map_y(&self, in_view_px: f64, rows: usize) -> usize {
+        self.y.in_map(in_view_px, rows)
     }
 
     /// Frame pixels that `map_px` values cover, at least one.
@@ -103,6 +132,12 @@ impl Axis {
     /// A place in the map as frame pixels from the start of the view.
     fn in_view(&self, place: f64) -> f64 {
         (place * self.scale - self.offset_px) * f64::from(self.side_px) / self.placed_px
+    }
+
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to the map")]
+    fn in_map(&self, in_view_px: f64, places: usize) -> usize {
+        let place = (in_view_px * self.placed_px / f64::from(self.side_px) + self.offset_px) / self.scale;
+        (place.max(0.0) as usize).min(places - 1)
     }
 
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to the view")]

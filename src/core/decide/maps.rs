@@ -97,7 +97,7 @@ impl Counted {
     pub(super) fn of(
         &mut self,
         mask: Option<&Mask>,
-        tensor: &TensorView<'_>,
+        tensor: &str,
         map: &Map<'_>,
         geometry: &Geometry,
     ) -> Result<Option<&Self>, DecideError> {
@@ -114,7 +114,7 @@ impl Counted {
             self.made_for = wanted;
         }
         if self.count == 0 {
-            return Err(DecideError::NothingCounts { tensor: tensor.name.to_owned() });
+            return Err(DecideError::NothingCounts { tensor: tensor.to_owned() });
         }
         Ok(Some(self))
     }

@@ -34,6 +34,7 @@ pub(super) fn recipe(kind: OutputKind, activation: Activation, labels: Vec<Label
         frame: FrameRules { formats: Vec::new(), width_px: side, height_px: side, encoded_bytes_max: 1 },
         quality: QualityBounds { focus_min: Some(score(0.1)), ..QualityBounds::default() },
         region: None,
+        tiling: None,
         input: Input {
             tensor: "input".into(),
             colour: Colour::Gray,
@@ -58,7 +59,7 @@ fn classifier(labels: Vec<LabelPolicy>) -> Recipe {
     recipe(OutputKind::Classification, Activation::None, labels)
 }
 
-fn segmenter(map_score: MapScore) -> Recipe {
+pub(super) fn segmenter(map_score: MapScore) -> Recipe {
     let kind = OutputKind::Segmentation { map_score, pixel_threshold: 0.5 };
     recipe(kind, Activation::Sigmoid, vec![defect("scratch", 0.3, 0.6), defect("dent", 0.3, 0.6)])
 }

@@ -72,3 +72,8 @@ fn ordered(value: f32) -> u32 {
 fn from_ordered(key: u32) -> f32 {
     f32::from_bits(if key >> 31 == 1 { key & 0x7fff_ffff } else { !key })
 }
+
+/// The larger of two finite values, in one instruction: `f32::max` also looks for NaN.
+pub(super) fn larger(a: f32, b: f32) -> f32 {
+    if b > a { b } else { a }
+}

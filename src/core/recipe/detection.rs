@@ -17,8 +17,8 @@ pub struct Detection {
     pub box_labels: BoxLabels,
     /// A box with a lower score is no box, 0 to 1.
     pub score_min: f32,
-    /// Of two boxes of one label whose intersection over union is above it, the one with the lower score goes. `None`:
-    /// the graph has done that already.
+    /// Of two boxes of one label whose intersection over union is above it, the one with the lower score goes; boxes of
+    /// different tiles by their intersection over the smaller one. `None`: the graph has suppressed, and there are no tiles.
     pub iou_max: Option<f32>,
     /// Boxes kept of each label.
     pub boxes_max: u32,
@@ -47,7 +47,11 @@ pub enum BoxLabels {
 }
 
 /// Reads the keys of `[output]` that only detection has.
-pub(super) fn detection(section: &mut Section<'_>, activation: Activation) -> Result<Detection, RecipeError> {
+pub(super) fn detection(
+    section: &mut Section<'_>,
+    activation: Activation,
+    has_tiles: bool,
+) -> Result<Detection, RecipeError> {
     let layout_value = section.required("layout")?;
     let layout = layout_value.word(&[
         ("yolo-v8", BoxLayout::YoloV8),
@@ -59,17 +63,24 @@ pub(super) fn detection(section: &mut Section<'_>, activation: Activation) -> Re
     }
     let box_labels = section.optional("box_labels");
     let iou_max = section.optional("iou_max");
-    let (box_labels, iou_max) = if layout == BoxLayout::Nms {
-        if let Some(value) = box_labels.or(iou_max) {
+    let missing = |key, who: &str| section.problem(key, format!("is missing; {who} needs it"));
+    let is_raw = layout != BoxLayout::Nms;
+    let box_labels = match box_labels {
+        Some(value) if !is_raw => {
             return Err(value.problem("has no meaning for layout = \"nms\", whose graph has chosen the boxes"));
         }
-        (BoxLabels::Best, None)
-    } else {
-        let missing = |key| section.problem(key, "is missing; a layout without suppression needs it".to_owned());
-        let words = [("best", BoxLabels::Best), ("all", BoxLabels::All)];
-        let box_labels = box_labels.ok_or_else(|| missing("box_labels"))?.word(&words)?;
-        let iou_max = iou_max.ok_or_else(|| missing("iou_max"))?;
-        (box_labels, Some(iou_max.number(0.0..=1.0)?))
+        Some(value) => value.word(&[("best", BoxLabels::Best), ("all", BoxLabels::All)])?,
+        None if is_raw => return Err(missing("box_labels", "a layout without suppression")),
+        None => BoxLabels::Best,
+    };
+    let iou_max = match iou_max {
+        Some(value) if !is_raw && !has_tiles => {
+            return Err(value.problem("has no meaning for layout = \"nms\" without [tiling]: the graph has suppressed"));
+        }
+        Some(value) => Some(value.number(0.0..=1.0)?),
+        None if is_raw => return Err(missing("iou_max", "a layout without suppression")),
+        None if has_tiles => return Err(missing("iou_max", "[tiling], for boxes of neighbours,")),
+        None => None,
     };
     Ok(Detection {
         layout,

@@ -8,6 +8,7 @@ mod detection;
 mod parse;
 mod reader;
 mod region;
+mod tiling;
 
 #[cfg(test)]
 mod tests;
@@ -18,6 +19,7 @@ pub use calibration::{COEFFICIENT_MAX, Calibration, Method, NOTE_BYTES_MAX};
 pub use detection::{BOXES_MAX, BoxLabels, BoxLayout, Detection};
 use parse::{name, version};
 pub use region::{CORNERS_MAX, Region, SHAPES_MAX, Shape};
+pub use tiling::{Merge, TILES_MAX, Tiling};
 
 use crate::types::{Blake3Digest, PixelFormat, RecipeRef, Score};
 
@@ -81,6 +83,8 @@ pub struct Recipe {
     pub quality: QualityBounds,
     /// Where defects count; everywhere without one. Format 2.
     pub region: Option<Region>,
+    /// Tiles in which the frame, or the crop of it, is looked at; in one piece without it. Format 2.
+    pub tiling: Option<Tiling>,
     pub input: Input,
     pub output: Output,
     pub policy: Policy,
@@ -107,6 +111,12 @@ impl FrameRules {
     #[must_use]
     pub fn largest_px(&self) -> (u32, u32) {
         (self.width_px.max, self.height_px.max)
+    }
+
+    /// Width of the narrowest frame and height of the lowest.
+    #[must_use]
+    pub fn smallest_px(&self) -> (u32, u32) {
+        (self.width_px.min, self.height_px.min)
     }
 }
 

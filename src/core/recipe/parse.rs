@@ -3,10 +3,10 @@
 use super::{
     Activation, Colour, Comparator, ENCODED_BYTES_MAX, FRAME_PIXELS_MAX, FRAME_SIDE_PX_MAX, FileRef, Fit, FrameFormat,
     FrameRules, INPUT_PIXELS_MAX, INPUT_SIDE_PX_MAX, Input, LABEL_BYTES_MAX, LABELS_MAX, LabelPolicy, MapScore,
-    NAME_BYTES_MAX, Output, OutputKind, PLACED_LABELS_MAX, Policy, QualityBounds, Recipe, RecipeError, Resize, Role,
-    SideRange, TENSOR_NAME_BYTES_MAX, THRESHOLD_MAX, TITLE_BYTES_MAX, TOP_K_MAX, detection,
+    NAME_BYTES_MAX, Output, OutputKind, PLACED_LABELS_MAX, Policy, QualityBounds, Recipe, RecipeError, Region, Resize,
+    Role, SideRange, TENSOR_NAME_BYTES_MAX, THRESHOLD_MAX, TITLE_BYTES_MAX, TOP_K_MAX, Tiling, detection,
     reader::{Document, Placed, Section},
-    region,
+    region, tiling,
 };
 use crate::types::{Blake3Digest, PixelFormat, Score};
 
@@ -37,26 +37,70 @@ pub(super) fn recipe(text: &str) -> Result<Recipe, RecipeError> {
         1 => None,
         _ => root.optional("region").map(|value| Ok((region::region(&value, &frame)?, value))).transpose()?,
     };
+    let tiling = match format {
+        1 => None,
+        _ => {
+            let region = region.as_ref().map(|(region, _)| region);
+            root.optional("tiling").map(|value| Ok((tiling::tiling(&value, &frame, region)?, value))).transpose()?
+        }
+    };
     let input = input(root.required("input")?.table()?)?;
-    let output = output(root.required("output")?.table()?, format)?;
+    let output = output(root.required("output")?.table()?, format, tiling.is_some())?;
     if let Some((region, value)) = &region {
         region::check_output(value, region, &output)?;
     }
-    let region = region.map(|(region, _)| region);
-    let policy = policy(root.required("policy")?.table()?, &output)?;
-    if input.resize == Resize::None {
-        let is_met = match region.as_ref().filter(|region| region.crop) {
-            Some(region) => region.around.size() == (input.width_px, input.height_px),
-            None => frame.width_px.contains(input.width_px) && frame.height_px.contains(input.height_px),
-        };
-        if !is_met {
-            let (size, whose) = (format!("{}x{}", input.width_px, input.height_px), "[frame] and [region]");
-            return Err(root.problem("input.resize", format!("is none, but {whose} give no view of {size} px")));
-        }
+    if let Some((tiling, value)) = &tiling {
+        tiling::check_output(value, *tiling, &output)?;
     }
+    let (region, tiling) = (region.map(|(region, _)| region), tiling.map(|(tiling, _)| tiling));
+    let policy = policy(root.required("policy")?.table()?, &output)?;
+    check_unresized(&root, &frame, region.as_ref(), tiling, &input)?;
     root.finish()?;
     let digest = Blake3Digest::of(text.as_bytes());
-    Ok(Recipe { digest, name, version, title, model, calibration, frame, quality, region, input, output, policy })
+    Ok(Recipe {
+        digest,
+        name,
+        version,
+        title,
+        model,
+        calibration,
+        frame,
+        quality,
+        region,
+        tiling,
+        input,
+        output,
+        policy,
+    })
+}
+
+/// Where nothing is resized, what the model sees must be able to have its size.
+fn check_unresized(
+    root: &Section<'_>,
+    frame: &FrameRules,
+    region: Option<&Region>,
+    tiling: Option<Tiling>,
+    input: &Input,
+) -> Result<(), RecipeError> {
+    if input.resize != Resize::None {
+        return Ok(());
+    }
+    let input_px = (input.width_px, input.height_px);
+    let cropped = region.filter(|region| region.crop).map(|region| region.around.size());
+    let is_met = match (tiling, cropped) {
+        (Some(tiling), _) => {
+            let (width, height) = cropped.unwrap_or(frame.smallest_px());
+            (tiling.width_px, tiling.height_px) == input_px && width >= input_px.0 && height >= input_px.1
+        }
+        (None, Some(cropped)) => cropped == input_px,
+        (None, None) => frame.width_px.contains(input_px.0) && frame.height_px.contains(input_px.1),
+    };
+    if is_met {
+        return Ok(());
+    }
+    let (width, height) = input_px;
+    let problem = format!("is none, but [frame], [region] and [tiling] do not give views of {width}x{height} px");
+    Err(root.problem("input.resize", problem))
 }
 
 /// `[a-z0-9-]`, 1..64 characters.
@@ -212,7 +256,7 @@ const KINDS: [(&str, Kind); 4] = [
     ("detection", Kind::Detection),
 ];
 
-fn output(mut section: Section<'_>, format: u64) -> Result<Output, RecipeError> {
+fn output(mut section: Section<'_>, format: u64, has_tiles: bool) -> Result<Output, RecipeError> {
     let kind = section.required("kind")?.word(if format == 1 { &KINDS[..3] } else { &KINDS })?;
     let tensor = section.required("tensor")?.text(TENSOR_NAME_BYTES_MAX)?;
     let activation_value = section.required("activation")?;
@@ -238,7 +282,7 @@ fn output(mut section: Section<'_>, format: u64) -> Result<Output, RecipeError> 
                 labels_value.problem(format!("has {} labels; boxes have at most {PLACED_LABELS_MAX}", labels.len()))
             );
         }
-        OutputKind::Detection(detection::detection(&mut section, activation)?)
+        OutputKind::Detection(detection::detection(&mut section, activation, has_tiles)?)
     } else {
         output_kind(&mut section, kind)?
     };

@@ -297,6 +297,50 @@ fn a_region_that_would_lie_elsewhere_or_leave_a_score_untouched_is_refused() {
     assert!(Recipe::parse(&detection.replace("fill = 114", "box_share_min = 0.5")).is_ok());
 }
 
+const TILING: &str = r#"[tiling]
+width_px = 640
+height_px = 480
+overlap_px = 64
+merge = "max"
+"#;
+
+/// The recipe above as format 2 with this `[tiling]`.
+fn with_tiling(tiling: &str) -> String {
+    SEGMENTATION.replace("format = 1", "format = 2").replace("[input]", &format!("{tiling}\n[input]"))
+}
+
+#[test]
+fn tiles_are_bounded_and_say_how_what_they_show_becomes_one() {
+    let tiling = Recipe::parse(&with_tiling(TILING)).unwrap().tiling.unwrap();
+    assert_eq!(tiling, Tiling { width_px: 640, height_px: 480, overlap_px: 64, merge: Some(Merge::Max) });
+    assert!(Recipe::parse(&with_tiling(TILING).replace("format = 2", "format = 1")).is_err());
+    let refused = |from: &str, to: &str| {
+        assert!(TILING.contains(from), "{from}");
+        Recipe::parse(&with_tiling(&TILING.replace(from, to))).expect_err(to).to_string()
+    };
+    assert!(refused("overlap_px = 64", "overlap_px = 480").contains("0 to 479 is allowed"));
+    assert!(refused("width_px = 640", "width_px = 15").contains("16 to 16384 is allowed"));
+    // Along 4096 px: 64 tiles of 128 with an overlap of 64 less the last, and 10 of 480.
+    let many = refused("width_px = 640", "width_px = 128");
+    assert!(many.contains("cuts 4096x4096 px into 630 tiles; at most 256"), "{many}");
+    assert!(refused("merge = \"max\"", "").contains("needs merge"));
+    assert!(refused("\"max\"", "\"mode\"").contains("use one of max, mean"));
+    let detection = |tiling: &str, output: &str| {
+        let text = with_output(output).replace("[input]", &format!("{tiling}\n[input]"));
+        Recipe::parse(&text).map_err(|error| error.to_string())
+    };
+    assert!(detection(TILING, DETECTION).unwrap_err().contains("has merge"));
+    let plain = TILING.replace("merge = \"max\"", "");
+    assert!(detection(&plain, DETECTION).is_ok());
+    // A graph that suppresses knows nothing of the tile beside.
+    let baked = DETECTION.replace("yolo-v8", "nms").replace("box_labels = \"best\"\n", "");
+    assert!(detection(&plain, &baked).is_ok());
+    assert!(
+        detection(&plain, &baked.replace("iou_max = 0.45\n", "")).unwrap_err().contains("`output.iou_max` is missing")
+    );
+    assert!(detection("", &baked).unwrap_err().contains("`output.iou_max` has no meaning"));
+}
+
 #[test]
 fn a_calibration_belongs_to_one_model_and_one_recipe() {
     let calibration = Calibration::parse(CALIBRATION).unwrap();

@@ -17,12 +17,12 @@ use super::{
 };
 use crate::{
     core::{
-        decide::{Decider, DefectArea},
+        decide::{DecideError, Decider, DefectArea},
         frame::{self, Scratch},
         lineage::entry::{Decision, Entry},
         mask::Mask,
         preprocess::Preprocessor,
-        quality, views,
+        quality,
     },
     planted,
     ports::recipes::LoadedRecipe,
@@ -57,7 +57,16 @@ impl Lane {
         let shape = preprocessor.shape();
         let zeros = vec![0.0; shape.iter().product()];
         session.run(&zeros, shape, &mut outputs).map_err(|error| error.to_string())?;
-        Ok(Self { recipe, preprocessor, session, outputs, decider: Decider::new(mask) })
+        let mut decider = Decider::new(mask);
+        if recipe.recipe.tiling.is_some() {
+            // How fine the maps of a model are is known now, and with it whether those of the largest frame can be put together.
+            decider.begin(&recipe.recipe, recipe.recipe.frame.largest_px());
+            let added = decider.add(&recipe.recipe, recipe.calibration.as_ref(), &outputs);
+            if let Err(error @ DecideError::Mosaic { .. }) = added {
+                return Err(error.to_string());
+            }
+        }
+        Ok(Self { recipe, preprocessor, session, outputs, decider })
     }
 }
 
@@ -142,9 +151,7 @@ fn inspect(
     let quality = quality::measure(&frame);
     timings.preprocess = watch.lap();
     let shape = lane.preprocessor.shape();
-    let views = views::of(recipe, (frame.width_px, frame.height_px));
-    lane.decider.begin(&views);
-    for view in views {
+    for view in lane.decider.begin(recipe, (frame.width_px, frame.height_px)) {
         let tensor =
             lane.preprocessor.prepare_view(&frame, view).map_err(|error| Refusal::BadFrame(error.to_string()))?;
         timings.preprocess += watch.lap();
