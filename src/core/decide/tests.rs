@@ -115,6 +115,19 @@ fn the_worst_label_wins_and_every_reached_threshold_is_named() {
 }
 
 #[test]
+fn several_labels_of_one_frame_each_have_their_own_thresholds() {
+    let labels = vec![defect("dent", 0.3, 0.6), defect("pit", 0.1, 0.2), defect("stain", 0.9, 0.95)];
+    let sigmoid = recipe(OutputKind::Classification, Activation::Sigmoid, labels);
+    // Scores of 0.88, 0.12 and 0.88: three labels, three outcomes.
+    let judged = run(&sigmoid, &outputs(&[1, 3], &[2.0, -2.0, 2.0])).unwrap();
+    assert_eq!(reasons(&judged), ["reject:dent", "review:pit"]);
+    assert_eq!(judged.verdict, Verdict::NotOk);
+    // No label rises or falls with another: the last one is as before.
+    let alone = run(&sigmoid, &outputs(&[1, 3], &[-9.0, -9.0, 2.0])).unwrap();
+    assert_eq!((alone.verdict, alone.scores[2].score), (Verdict::Ok, judged.scores[2].score));
+}
+
+#[test]
 fn a_label_that_is_no_defect_is_never_compared_and_not_the_decision_score() {
     let recipe = classifier(vec![LabelPolicy { label: "good".into(), role: Role::Ok }, defect("dent", 0.3, 0.6)]);
     let judged = run(&recipe, &outputs(&[1, 2], &[0.9, 0.1])).unwrap();

@@ -53,7 +53,7 @@ pub(super) fn recipe(text: &str) -> Result<Recipe, RecipeError> {
         tiling::check_output(value, *tiling, &output)?;
     }
     let (region, tiling) = (region.map(|(region, _)| region), tiling.map(|(tiling, _)| tiling));
-    let policy = policy(root.required("policy")?.table()?, &output)?;
+    let policy = policy(root.required("policy")?.table()?, &output, format)?;
     check_unresized(&root, &frame, region.as_ref(), tiling, &input)?;
     root.finish()?;
     let digest = Blake3Digest::of(text.as_bytes());
@@ -351,16 +351,17 @@ fn output_kind(section: &mut Section<'_>, kind: Kind) -> Result<OutputKind, Reci
     }
 }
 
-fn policy(mut section: Section<'_>, output: &Output) -> Result<Policy, RecipeError> {
+fn policy(mut section: Section<'_>, output: &Output, format: u64) -> Result<Policy, RecipeError> {
     let comparator =
         section.required("comparator")?.word(&[(">=", Comparator::AtOrAbove), (">", Comparator::Above)])?;
     let review = threshold(&section.required("review")?)?;
     let reject_value = section.required("reject")?;
     let reject = threshold(&reject_value)?;
     in_order(&reject_value, review, reject)?;
-    let top_score_min = match section.optional("top_score_min") {
+    let top_score_value = section.optional("top_score_min");
+    let top_score_min = match &top_score_value {
         Some(value) => {
-            let score = threshold(&value)?;
+            let score = threshold(value)?;
             if score != Score::ZERO && output.kind != OutputKind::Classification {
                 return Err(value.problem("has a meaning only for classification models"));
             }
@@ -382,6 +383,16 @@ fn policy(mut section: Section<'_>, output: &Output) -> Result<Policy, RecipeErr
     }
     if labels.iter().all(|policy| policy.role == Role::Ok) {
         return Err(section.problem("class", "leaves no label that is a defect, so every frame would be OK".to_owned()));
+    }
+    let has_ok_label = labels.iter().any(|policy| policy.role == Role::Ok);
+    if let Some(value) = top_score_value.filter(|_| format > 1 && top_score_min > Score::ZERO)
+        && output.activation == Activation::Sigmoid
+        && !has_ok_label
+    {
+        return Err(value.problem(
+            "with activation = \"sigmoid\" would send every part without a defect to a person: no label of it is high; \
+             leave it out, or give the model a label with role = \"ok\"",
+        ));
     }
     if let OutputKind::Detection(detection) = &output.kind {
         detection::check_policy(&reject_value, detection, &labels)?;

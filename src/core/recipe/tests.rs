@@ -342,6 +342,19 @@ fn tiles_are_bounded_and_say_how_what_they_show_becomes_one() {
 }
 
 #[test]
+fn of_several_labels_none_need_be_high_so_no_least_score_is_asked_for() {
+    let output = "kind = \"classification\"\ntensor = \"logits\"\nactivation = \"sigmoid\"\nlabels = [\"good\", \"scratch\", \"dent\"]\n";
+    let text = with_output(output).replace("top_score_min = 0.0", "top_score_min = 0.5");
+    assert!(Recipe::parse(&text).is_ok(), "a label with role ok is high for a good part");
+    let no_ok = text.replace("[policy.class.\"good\"]\nrole = \"ok\"\n", "");
+    let refused = Recipe::parse(&no_ok).unwrap_err().to_string();
+    assert!(refused.contains("`policy.top_score_min` with activation = \"sigmoid\""), "{refused}");
+    assert!(Recipe::parse(&no_ok.replace("sigmoid", "softmax")).is_ok());
+    // Format 1 took it, and goes on to.
+    assert!(Recipe::parse(&no_ok.replace("format = 2", "format = 1")).is_ok());
+}
+
+#[test]
 fn a_calibration_belongs_to_one_model_and_one_recipe() {
     let calibration = Calibration::parse(CALIBRATION).unwrap();
     assert_eq!(calibration.method, Method::Temperature(1.27));
