@@ -160,6 +160,78 @@ fn a_spot_outside_the_region_is_no_defect() {
     assert!(refused.message().contains("[region] leaves no pixel"), "{refused}");
 }
 
+/// The largest difference between frame and template as the score of one label, for each way in which they are paired.
+fn comparer(pair: &str) -> Vec<u8> {
+    let input = |channels: u64| onnx::input("images", &[1, channels, 64, 64]);
+    let difference = match pair {
+        "input" => vec![
+            onnx::node("Sub", &["images", "golden"], "difference", &[]),
+            input(1),
+            onnx::input("golden", &[1, 1, 64, 64]),
+        ],
+        // One channel less the other.
+        "stack" => vec![
+            onnx::node("Conv", &["images", "kernel"], "difference", &[]),
+            onnx::floats("kernel", &[1, 2, 1, 1], &[1.0, -1.0]),
+            input(2),
+        ],
+        _ => vec![onnx::node("Identity", &["images"], "difference", &[]), input(1)],
+    };
+    let scores = [
+        onnx::node("Abs", &["difference"], "size", &[]),
+        onnx::node("GlobalMaxPool", &["size"], "largest", &[]),
+        onnx::node("Reshape", &["largest", "flat"], "scores", &[]),
+        onnx::whole("flat", &[1, 1]),
+        onnx::output("scores", &[1, 1]),
+    ];
+    onnx::model(&[difference, scores.to_vec()].concat())
+}
+
+#[test]
+fn a_part_is_compared_with_its_golden_template_in_each_of_three_ways() {
+    let size = (128, 64);
+    let golden = frame(size, &[(20, 20, 30, 20, 200)]);
+    let output =
+        "\n[output]\nkind = \"classification\"\ntensor = \"scores\"\nactivation = \"none\"\nlabels = [\"different\"]\n";
+    for (pair, tensor) in [("input", "tensor = \"golden\""), ("stack", ""), ("difference", "")] {
+        let digest = Blake3Digest::of(&golden);
+        let template =
+            format!("\n[template]\nfile = \"golden.png\"\ndigest = \"{digest}\"\npair = \"{pair}\"\n{tensor}\n");
+        let plant = plant_with(&comparer(pair), &[FRAME_128X64, &template, INPUT_64, output, POLICY].concat());
+        let path = plant.data().join("models/test-kind/1.0.0/golden.png");
+        fs::write(&path, &golden).unwrap();
+        let service = plant.serve();
+        let same = inspect(&service, 1, golden.clone());
+        assert_eq!((same.verdict(), same.score), (pb::Verdict::Ok, 0.0), "{pair}");
+        // Part of the bright field is missing.
+        let other = inspect(&service, 2, frame(size, &[(20, 20, 30, 10, 200)]));
+        assert_eq!(other.verdict(), pb::Verdict::NotOk, "{pair}");
+        assert!((other.score - 184.0 / 255.0).abs() < 1e-5, "{pair}: {}", other.score);
+        assert_eq!(service.stop().code, Some(0));
+        if pair == "input" {
+            prove(&plant, "SN-00002");
+        }
+        // Another image under the template's name serves nothing, and neither does one of another size.
+        fs::write(&path, frame(size, &[])).unwrap();
+        refuses(&plant, "the recipe names blake3:");
+        let small = frame((64, 64), &[]);
+        fs::write(&path, &small).unwrap();
+        let recipe = plant.data().join("models/test-kind/1.0.0/recipe.toml");
+        let text = fs::read_to_string(&recipe).unwrap();
+        fs::write(&recipe, text.replace(&digest.to_string(), &Blake3Digest::of(&small).to_string())).unwrap();
+        refuses(&plant, "64x64 px; the recipe takes 128..128 by 64..64");
+    }
+}
+
+/// The plant serves, but not this recipe, and says why.
+fn refuses(plant: &Plant, why: &str) {
+    let service = plant.serve();
+    let refused = block_on(async { service.inspection().await.inspect(request(9, frame((128, 64), &[]))).await });
+    let refused = refused.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::FailedPrecondition, "{refused}");
+    assert!(refused.message().contains(why), "{refused}");
+}
+
 /// Tiles of 64x64 that begin at 0, 36 and 64.
 const TILES: &str = "\n[tiling]\nwidth_px = 64\nheight_px = 64\noverlap_px = 28\n";
 

@@ -35,6 +35,7 @@ pub(super) fn recipe(kind: OutputKind, activation: Activation, labels: Vec<Label
         quality: QualityBounds { focus_min: Some(score(0.1)), ..QualityBounds::default() },
         region: None,
         tiling: None,
+        template: None,
         input: Input {
             tensor: "input".into(),
             colour: Colour::Gray,

@@ -5,6 +5,7 @@
 
 mod cut;
 mod opencv;
+mod pair;
 mod pillow;
 
 #[cfg(test)]
@@ -12,10 +13,13 @@ mod tests;
 
 use std::sync::Arc;
 
+use self::pair::Golden;
+pub use self::pair::Prepared;
+
 use super::{
     frame::{Frame, Pixels, luma_of},
     mask::Mask,
-    recipe::{Colour, Fit, Input, Recipe, Resize},
+    recipe::{Colour, Fit, Input, Pair, Recipe, Resize},
 };
 use crate::types::Bounds;
 
@@ -66,6 +70,7 @@ pub struct Preprocessor {
     input: Input,
     /// The pixels that count, and the level, of 255, that the model sees in place of the others.
     fill: Option<(Arc<Mask>, u8)>,
+    golden: Option<Golden>,
     /// Tensor value of every 8-bit level, per channel of the tensor.
     tables: Vec<[f32; 256]>,
     plan: Option<Plan>,
@@ -74,6 +79,7 @@ pub struct Preprocessor {
     resized: Samples,
     scratch: Samples,
     tensor: Vec<f32>,
+    stacked: Vec<f32>,
 }
 
 /// Buffers for 8- and 16-bit samples; a frame uses one of the two.
@@ -125,6 +131,7 @@ impl Preprocessor {
         Self {
             input,
             fill: None,
+            golden: None,
             tables,
             plan: None,
             window: Samples::default(),
@@ -132,13 +139,30 @@ impl Preprocessor {
             resized: Samples::default(),
             scratch: Samples::default(),
             tensor,
+            stacked: Vec::new(),
         }
     }
 
-    /// Shape of the tensor: `[1, C, height_px, width_px]`.
+    /// The same, comparing every frame with `template`, which is prepared for these views as frames are.
+    ///
+    /// # Errors
+    /// As [`Self::prepare_view`].
+    pub fn compared_with(mut self, pair: Pair, template: &Frame<'_>, views: &[Bounds]) -> Result<Self, PrepareError> {
+        let prepared = views.iter().map(|view| Ok((*view, self.prepare_view(template, *view)?.tensor.to_vec())));
+        let views = prepared.collect::<Result<Vec<_>, _>>()?;
+        Ok(Self { golden: Some(Golden { pair, views }), ..self })
+    }
+
+    /// Shape of the tensor: `[1, C, height_px, width_px]`, twice as many channels with a stacked template.
     #[must_use]
     pub fn shape(&self) -> [usize; 4] {
-        [1, self.input.channels(), self.input.height_px as usize, self.input.width_px as usize]
+        self.input.shape(self.golden.as_ref().map(|golden| &golden.pair))
+    }
+
+    /// Whether the model has a second input, for the template.
+    #[must_use]
+    pub fn has_second_input(&self) -> bool {
+        self.golden.as_ref().is_some_and(|golden| matches!(golden.pair, Pair::Input { .. }))
     }
 
     /// The tensor of a whole frame, as [`Self::prepare_view`] makes it.
@@ -146,17 +170,17 @@ impl Preprocessor {
     /// # Errors
     /// As [`Self::prepare_view`].
     pub fn prepare(&mut self, frame: &Frame<'_>) -> Result<&[f32], PrepareError> {
-        self.prepare_view(frame, Bounds::whole((frame.width_px, frame.height_px)))
+        Ok(self.prepare_view(frame, Bounds::whole((frame.width_px, frame.height_px)))?.tensor)
     }
 
-    /// The tensor of `view`, a part of the frame, of [`Self::shape`], until the next call. Nothing outside the view has any
+    /// What the model gets of `view`, a part of the frame: a tensor of [`Self::shape`], until the next call. Nothing outside the view has any
     /// part in it.
     ///
     /// A gray frame for a colour model is repeated in all three channels.
     ///
     /// # Errors
     /// [`PrepareError::Size`] when the recipe does not resize and the view has another size.
-    pub fn prepare_view(&mut self, frame: &Frame<'_>, view: Bounds) -> Result<&[f32], PrepareError> {
+    pub fn prepare_view(&mut self, frame: &Frame<'_>, view: Bounds) -> Result<Prepared<'_>, PrepareError> {
         self.plan_for(frame, view)?;
         let plan = self.plan.as_ref().expect("just planned");
         let Self { input, fill, tables, window, luma, resized, scratch, tensor, .. } = self;
@@ -190,7 +214,11 @@ impl Preprocessor {
                 target.fill_16(samples, full_scale, tensor);
             }
         }
-        Ok(&self.tensor)
+        let Self { golden, tensor, stacked, .. } = self;
+        Ok(match golden {
+            Some(golden) => golden.put(view, tensor, stacked),
+            None => Prepared { tensor, template: None },
+        })
     }
 
     fn plan_for(&mut self, frame: &Frame<'_>, view: Bounds) -> Result<(), PrepareError> {

@@ -8,6 +8,7 @@ mod detection;
 mod parse;
 mod reader;
 mod region;
+mod template;
 mod tiling;
 
 #[cfg(test)]
@@ -19,6 +20,7 @@ pub use calibration::{COEFFICIENT_MAX, Calibration, Method, NOTE_BYTES_MAX};
 pub use detection::{BOXES_MAX, BoxLabels, BoxLayout, Detection};
 use parse::{name, version};
 pub use region::{CORNERS_MAX, Region, SHAPES_MAX, Shape};
+pub use template::{Pair, TEMPLATE_VALUES_MAX, Template};
 pub use tiling::{Merge, TILES_MAX, Tiling};
 
 use crate::types::{Blake3Digest, PixelFormat, RecipeRef, Score};
@@ -85,6 +87,8 @@ pub struct Recipe {
     pub region: Option<Region>,
     /// Tiles in which the frame, or the crop of it, is looked at; in one piece without it. Format 2.
     pub tiling: Option<Tiling>,
+    /// The image of a good part that frames are compared with. Format 2.
+    pub template: Option<Template>,
     pub input: Input,
     pub output: Output,
     pub policy: Policy,
@@ -214,6 +218,13 @@ impl Input {
     #[must_use]
     pub fn channels(&self) -> usize {
         self.colour.channels()
+    }
+
+    /// Shape of the tensor of one view, with the template that is put to it.
+    #[must_use]
+    pub fn shape(&self, pair: Option<&Pair>) -> [usize; 4] {
+        let images = if pair == Some(&Pair::Stack) { 2 } else { 1 };
+        [1, images * self.channels(), self.height_px as usize, self.width_px as usize]
     }
 }
 

@@ -6,7 +6,7 @@ use super::{
     NAME_BYTES_MAX, Output, OutputKind, PLACED_LABELS_MAX, Policy, QualityBounds, Recipe, RecipeError, Region, Resize,
     Role, SideRange, TENSOR_NAME_BYTES_MAX, THRESHOLD_MAX, TITLE_BYTES_MAX, TOP_K_MAX, Tiling, detection,
     reader::{Document, Placed, Section},
-    region, tiling,
+    region, template, tiling,
 };
 use crate::types::{Blake3Digest, PixelFormat, Score};
 
@@ -44,6 +44,10 @@ pub(super) fn recipe(text: &str) -> Result<Recipe, RecipeError> {
             root.optional("tiling").map(|value| Ok((tiling::tiling(&value, &frame, region)?, value))).transpose()?
         }
     };
+    let template = match format {
+        1 => None,
+        _ => root.optional("template").map(|value| Ok((template::template(&value, &frame)?, value))).transpose()?,
+    };
     let input = input(root.required("input")?.table()?)?;
     let output = output(root.required("output")?.table()?, format, tiling.is_some())?;
     if let Some((region, value)) = &region {
@@ -52,6 +56,12 @@ pub(super) fn recipe(text: &str) -> Result<Recipe, RecipeError> {
     if let Some((tiling, value)) = &tiling {
         tiling::check_output(value, *tiling, &output)?;
     }
+    if let Some((template, value)) = &template {
+        let crop = region.as_ref().filter(|(region, _)| region.crop).map(|(region, _)| region.around.size());
+        let view_px = crop.unwrap_or(frame.largest_px());
+        template::check_input(value, template, &input, tiling.as_ref().map(|(tiling, _)| *tiling), view_px)?;
+    }
+    let template = template.map(|(template, _)| template);
     let (region, tiling) = (region.map(|(region, _)| region), tiling.map(|(tiling, _)| tiling));
     let policy = policy(root.required("policy")?.table()?, &output, format)?;
     check_unresized(&root, &frame, region.as_ref(), tiling, &input)?;
@@ -68,6 +78,7 @@ pub(super) fn recipe(text: &str) -> Result<Recipe, RecipeError> {
         quality,
         region,
         tiling,
+        template,
         input,
         output,
         policy,
@@ -124,6 +135,13 @@ pub(super) fn version(value: &Placed<'_>) -> Result<String, RecipeError> {
 
 fn file_ref(value: &Placed<'_>) -> Result<FileRef, RecipeError> {
     let mut section = value.table()?;
+    let file = file_ref_of(&mut section)?;
+    section.finish()?;
+    Ok(file)
+}
+
+/// The keys `file` and `digest` of a section.
+pub(super) fn file_ref_of(section: &mut Section<'_>) -> Result<FileRef, RecipeError> {
     let file_value = section.required("file")?;
     let file = file_value.text(TITLE_BYTES_MAX)?;
     // The name is joined to a folder, so it must not lead out of it on any system.
@@ -132,7 +150,6 @@ fn file_ref(value: &Placed<'_>) -> Result<FileRef, RecipeError> {
         return Err(file_value.problem("is a file name without a path: letters, digits, '.', '_', '-' and '+'"));
     }
     let digest = section.required("digest")?.digest()?;
-    section.finish()?;
     Ok(FileRef { file, digest })
 }
 

@@ -354,6 +354,38 @@ fn of_several_labels_none_need_be_high_so_no_least_score_is_asked_for() {
     assert!(Recipe::parse(&no_ok.replace("format = 2", "format = 1")).is_ok());
 }
 
+const TEMPLATE: &str = r#"[template]
+file = "golden.png"
+digest = "blake3:0000000000000000000000000000000000000000000000000000000000000003"
+pair = "input"
+tensor = "template"
+"#;
+
+#[test]
+fn a_template_is_a_file_of_the_recipe_and_bound_to_one_size() {
+    let template = Recipe::parse(&with_region(TEMPLATE)).unwrap().template.unwrap();
+    assert_eq!((template.file.file.as_str(), template.pair), ("golden.png", Pair::Input { tensor: "template".into() }));
+    let parse = |text: &str| Recipe::parse(&with_region(text)).map_err(|error| error.to_string());
+    let others = TEMPLATE.replace("tensor = \"template\"", "");
+    for (word, pair) in [("stack", Pair::Stack), ("difference", Pair::Difference)] {
+        assert_eq!(parse(&others.replace("input", word)).unwrap().template.unwrap().pair, pair);
+    }
+    let refused = |from: &str, to: &str| parse(&TEMPLATE.replace(from, to)).expect_err(to);
+    assert!(refused("tensor = \"template\"", "").contains("`template.tensor` is missing"));
+    assert!(refused("pair = \"input\"", "pair = \"stack\"").contains("only with pair = \"input\""));
+    assert!(refused("tensor = \"template\"", "tensor = \"input\"").contains("the frame's own input"));
+    assert!(refused("golden.png", "../golden.png").contains("a file name without a path"));
+    assert!(parse(TEMPLATE).is_ok());
+    let several = with_region(TEMPLATE).replace("min = 480", "min = 479");
+    assert!(Recipe::parse(&several).unwrap_err().to_string().contains("compared pixel by pixel"));
+    assert!(Recipe::parse(&with_region(TEMPLATE).replace("format = 2", "format = 1")).is_err());
+    // 256 tiles of an input of 512x512.
+    let tiles = format!("{TEMPLATE}\n[tiling]\nwidth_px = 40\nheight_px = 30\noverlap_px = 0\nmerge = \"max\"\n");
+    let text = with_region(&tiles).replace("width_px = 256\nheight_px = 256", "width_px = 512\nheight_px = 512");
+    let many = Recipe::parse(&text).unwrap_err().to_string();
+    assert!(many.contains("67108864 values in 256 tiles"), "{many}");
+}
+
 #[test]
 fn a_calibration_belongs_to_one_model_and_one_recipe() {
     let calibration = Calibration::parse(CALIBRATION).unwrap();

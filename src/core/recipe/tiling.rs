@@ -44,7 +44,7 @@ impl Tiling {
     }
 
     /// How many tiles a view of this size takes.
-    fn count(self, (width_px, height_px): (u32, u32)) -> u64 {
+    pub(super) fn count(self, (width_px, height_px): (u32, u32)) -> u64 {
         let along = |side: u32, tile: u32| {
             if side <= tile { 1 } else { u64::from((side - tile).div_ceil(tile - self.overlap_px)) + 1 }
         };

@@ -14,14 +14,14 @@ use super::{
     Job, Shared,
     record::{self, Measured},
     request::{Answer, FrameRequest, Outcome, Refusal, Timings},
+    sight,
 };
 use crate::{
     core::{
-        decide::{DecideError, Decider, DefectArea},
+        decide::{Decider, DefectArea},
         frame::{self, Scratch},
         lineage::entry::{Decision, Entry},
-        mask::Mask,
-        preprocess::Preprocessor,
+        preprocess::{Prepared, Preprocessor},
         quality,
     },
     planted,
@@ -47,25 +47,9 @@ impl Lane {
     pub(super) fn load(recipe: Arc<LoadedRecipe>, shared: &Shared) -> Result<Self, String> {
         let mut session =
             shared.runtime.load(&recipe.model_spec(), &shared.session_options).map_err(|error| error.to_string())?;
-        let mask = recipe.recipe.region.as_ref().map(|region| {
-            let mask = Mask::new(region, recipe.recipe.frame.largest_px());
-            mask.map(Arc::new).ok_or_else(|| "[region] leaves no pixel of the frame that counts".to_owned())
-        });
-        let mask = mask.transpose()?;
-        let preprocessor = Preprocessor::new(&recipe.recipe).filled(&recipe.recipe, mask.clone());
+        let (preprocessor, mut decider) = sight::of(&recipe)?;
         let mut outputs = Outputs::default();
-        let shape = preprocessor.shape();
-        let zeros = vec![0.0; shape.iter().product()];
-        session.run(&zeros, shape, &mut outputs).map_err(|error| error.to_string())?;
-        let mut decider = Decider::new(mask);
-        if recipe.recipe.tiling.is_some() {
-            // How fine the maps of a model are is known now, and with it whether those of the largest frame can be put together.
-            decider.begin(&recipe.recipe, recipe.recipe.frame.largest_px());
-            let added = decider.add(&recipe.recipe, recipe.calibration.as_ref(), &outputs);
-            if let Err(error @ DecideError::Mosaic { .. }) = added {
-                return Err(error.to_string());
-            }
-        }
+        sight::warm_up(&recipe, &preprocessor, session.as_mut(), &mut decider, &mut outputs)?;
         Ok(Self { recipe, preprocessor, session, outputs, decider })
     }
 }
@@ -152,11 +136,11 @@ fn inspect(
     timings.preprocess = watch.lap();
     let shape = lane.preprocessor.shape();
     for view in lane.decider.begin(recipe, (frame.width_px, frame.height_px)) {
-        let tensor =
-            lane.preprocessor.prepare_view(&frame, view).map_err(|error| Refusal::BadFrame(error.to_string()))?;
+        let prepared = lane.preprocessor.prepare_view(&frame, view);
+        let Prepared { tensor, template } = prepared.map_err(|error| Refusal::BadFrame(error.to_string()))?;
         timings.preprocess += watch.lap();
 
-        let ran = lane.session.run(tensor, shape, &mut lane.outputs).map_err(|error| error.to_string());
+        let ran = lane.session.run_pair(tensor, template, shape, &mut lane.outputs).map_err(|error| error.to_string());
         let ran = if planted::has("inference-error") { Err("a planted error".to_owned()) } else { ran };
         if !planted::has("ok-on-inference-error") {
             ran.map_err(Refusal::InferenceFault)?;
