@@ -134,6 +134,8 @@ pub struct DetectedBox {
 pub struct Decider {
     /// The pixels that count; all without one.
     mask: Option<Arc<Mask>>,
+    /// The views of frames of this size, which seldom changes.
+    frame_px: Option<(u32, u32)>,
     views: Views,
     /// How many views' outputs were added.
     added: usize,
@@ -178,7 +180,10 @@ impl Decider {
 
     /// Forgets the frame before; the views of this one, whose outputs are to be added in this order.
     pub fn begin(&mut self, recipe: &Recipe, frame_px: (u32, u32)) -> Vec<Bounds> {
-        self.views = Views::of(recipe, frame_px, self.mask.as_deref());
+        if self.frame_px != Some(frame_px) {
+            self.views = Views::of(recipe, frame_px, self.mask.as_deref());
+            self.frame_px = Some(frame_px);
+        }
         self.added = 0;
         self.read.clear();
         self.tiles.begin();

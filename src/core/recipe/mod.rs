@@ -5,6 +5,7 @@
 
 mod calibration;
 mod detection;
+mod output;
 mod parse;
 mod reader;
 mod region;
@@ -18,6 +19,7 @@ use std::{fmt, str::FromStr};
 
 pub use calibration::{COEFFICIENT_MAX, Calibration, Method, NOTE_BYTES_MAX};
 pub use detection::{BOXES_MAX, BoxLabels, BoxLayout, Detection};
+pub use output::{Activation, MapScore, Output, OutputKind};
 use parse::{name, version};
 pub use region::{CORNERS_MAX, Region, SHAPES_MAX, Shape};
 pub use template::{Pair, TEMPLATE_VALUES_MAX, Template};
@@ -263,68 +265,6 @@ pub enum Fit {
     Stretch,
     /// The whole frame at its aspect ratio in the middle, the rest filled with `pad` of 255.
     Letterbox { pad: u8 },
-}
-
-/// How the model's output becomes scores.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Output {
-    pub kind: OutputKind,
-    pub tensor: String,
-    pub activation: Activation,
-    /// One per channel or class, in order; the same labels in the same order as [`Policy::labels`].
-    pub labels: Vec<String>,
-}
-
-impl Output {
-    /// The model outputs that are read.
-    pub fn tensor_names(&self) -> impl Iterator<Item = &str> {
-        let score = match &self.kind {
-            OutputKind::Anomaly { score_tensor, .. } => Some(score_tensor.as_str()),
-            OutputKind::Classification | OutputKind::Segmentation { .. } | OutputKind::Detection(_) => None,
-        };
-        std::iter::once(self.tensor.as_str()).chain(score)
-    }
-}
-
-/// What the output tensor holds.
-#[derive(Clone, Debug, PartialEq)]
-pub enum OutputKind {
-    /// `[N, L]`.
-    Classification,
-    /// `[N, L, h, w]`.
-    Segmentation {
-        map_score: MapScore,
-        /// A pixel at or above it is defect area.
-        pixel_threshold: f32,
-    },
-    /// A map `[N, 1, h, w]` or `[N, h, w]` and a score `[N]` or `[N, 1]`.
-    Anomaly {
-        score_tensor: String,
-        /// A pixel at or above it is defect area; without it no area is reported.
-        pixel_threshold: Option<f32>,
-    },
-    /// Boxes; format 2.
-    Detection(Detection),
-}
-
-/// How a map becomes one score.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MapScore {
-    Max,
-    /// Mean of the k largest values, of all values if there are fewer.
-    TopKMean {
-        k: u32,
-    },
-    /// Share of the pixels at or above the pixel threshold.
-    AreaShare,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Activation {
-    None,
-    Sigmoid,
-    /// Over labels.
-    Softmax,
 }
 
 /// From scores to a verdict.

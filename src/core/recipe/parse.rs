@@ -2,9 +2,9 @@
 
 use super::{
     Activation, Colour, Comparator, ENCODED_BYTES_MAX, FRAME_PIXELS_MAX, FRAME_SIDE_PX_MAX, FileRef, Fit, FrameFormat,
-    FrameRules, INPUT_PIXELS_MAX, INPUT_SIDE_PX_MAX, Input, LABEL_BYTES_MAX, LABELS_MAX, LabelPolicy, MapScore,
-    NAME_BYTES_MAX, Output, OutputKind, PLACED_LABELS_MAX, Policy, QualityBounds, Recipe, RecipeError, Region, Resize,
-    Role, SideRange, TENSOR_NAME_BYTES_MAX, THRESHOLD_MAX, TITLE_BYTES_MAX, TOP_K_MAX, Tiling, detection,
+    FrameRules, INPUT_PIXELS_MAX, INPUT_SIDE_PX_MAX, Input, LabelPolicy, NAME_BYTES_MAX, Output, OutputKind, Policy,
+    QualityBounds, Recipe, RecipeError, Region, Resize, Role, SideRange, TENSOR_NAME_BYTES_MAX, THRESHOLD_MAX,
+    TITLE_BYTES_MAX, Tiling, detection, output,
     reader::{Document, Placed, Section},
     region, template, tiling,
 };
@@ -49,7 +49,7 @@ pub(super) fn recipe(text: &str) -> Result<Recipe, RecipeError> {
         _ => root.optional("template").map(|value| Ok((template::template(&value, &frame)?, value))).transpose()?,
     };
     let input = input(root.required("input")?.table()?)?;
-    let output = output(root.required("output")?.table()?, format, tiling.is_some())?;
+    let output = output::output(root.required("output")?.table()?, format, tiling.is_some())?;
     if let Some((region, value)) = &region {
         region::check_output(value, region, &output)?;
     }
@@ -256,116 +256,6 @@ fn constants(
         return Err(value.problem(problem));
     }
     items.iter().map(|item| item.number(allowed.clone())).collect()
-}
-
-#[derive(Clone, Copy, PartialEq)]
-enum Kind {
-    Classification,
-    Segmentation,
-    Anomaly,
-    Detection,
-}
-
-const KINDS: [(&str, Kind); 4] = [
-    ("classification", Kind::Classification),
-    ("segmentation", Kind::Segmentation),
-    ("anomaly", Kind::Anomaly),
-    ("detection", Kind::Detection),
-];
-
-fn output(mut section: Section<'_>, format: u64, has_tiles: bool) -> Result<Output, RecipeError> {
-    let kind = section.required("kind")?.word(if format == 1 { &KINDS[..3] } else { &KINDS })?;
-    let tensor = section.required("tensor")?.text(TENSOR_NAME_BYTES_MAX)?;
-    let activation_value = section.required("activation")?;
-    let activation = activation_value.word(&[
-        ("none", Activation::None),
-        ("sigmoid", Activation::Sigmoid),
-        ("softmax", Activation::Softmax),
-    ])?;
-    let labels_value = section.required("labels")?;
-    let labels = labels(&labels_value)?;
-    if kind == Kind::Anomaly && labels.len() != 1 {
-        return Err(labels_value.problem(format!("has {} labels, an anomaly model has exactly one", labels.len())));
-    }
-    if activation == Activation::Softmax && labels.len() < 2 {
-        return Err(activation_value.problem("is softmax over one label, which is always 1"));
-    }
-    let kind = if kind == Kind::Detection {
-        if activation == Activation::Softmax {
-            return Err(activation_value.problem("is softmax, which no layout of boxes needs; use none or sigmoid"));
-        }
-        if labels.len() > PLACED_LABELS_MAX {
-            return Err(
-                labels_value.problem(format!("has {} labels; boxes have at most {PLACED_LABELS_MAX}", labels.len()))
-            );
-        }
-        OutputKind::Detection(detection::detection(&mut section, activation, has_tiles)?)
-    } else {
-        output_kind(&mut section, kind)?
-    };
-    section.finish()?;
-    Ok(Output { kind, tensor, activation, labels })
-}
-
-fn labels(value: &Placed<'_>) -> Result<Vec<String>, RecipeError> {
-    let mut labels: Vec<String> = Vec::new();
-    for item in value.array(LABELS_MAX)? {
-        let label = item.text(LABEL_BYTES_MAX)?;
-        // Labels stand in reason codes and CSV files.
-        if !label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-')) {
-            return Err(item.problem("may hold only letters, digits, '.', '_' and '-'"));
-        }
-        if labels.contains(&label) {
-            return Err(item.problem(format!("names {label} a second time")));
-        }
-        labels.push(label);
-    }
-    Ok(labels)
-}
-
-fn output_kind(section: &mut Section<'_>, kind: Kind) -> Result<OutputKind, RecipeError> {
-    let score_tensor = section.optional("score_tensor");
-    let map_score = section.optional("map_score");
-    let top_k = section.optional("top_k");
-    let threshold = section.optional("pixel_threshold");
-    let needs = |key: &'static str, who: &str| section.problem(key, format!("is missing; {who} needs it"));
-    let only = |value: &Option<Placed<'_>>, who: &str| match value {
-        Some(value) => Err(value.problem(format!("has a meaning only for {who}"))),
-        None => Ok(()),
-    };
-    if kind != Kind::Anomaly {
-        only(&score_tensor, "anomaly models")?;
-    }
-    if kind != Kind::Segmentation {
-        only(&map_score, "segmentation models")?;
-        only(&top_k, "segmentation models")?;
-    }
-    let threshold_of = |value: Placed<'_>| value.number(-THRESHOLD_MAX..=THRESHOLD_MAX);
-    match kind {
-        Kind::Classification => {
-            only(&threshold, "segmentation and anomaly models")?;
-            Ok(OutputKind::Classification)
-        }
-        Kind::Segmentation => {
-            let top_k = top_k.map(|value| value.integer_u32(1..=TOP_K_MAX)).transpose()?;
-            let map_score = map_score.ok_or_else(|| needs("map_score", "segmentation"))?;
-            let map_score = match map_score.word(&[("max", 0), ("top-k-mean", 1), ("area-share", 2)])? {
-                0 => MapScore::Max,
-                1 => MapScore::TopKMean { k: top_k.ok_or_else(|| needs("top_k", "map_score = \"top-k-mean\""))? },
-                _ => MapScore::AreaShare,
-            };
-            let pixel_threshold = threshold_of(threshold.ok_or_else(|| needs("pixel_threshold", "segmentation"))?)?;
-            Ok(OutputKind::Segmentation { map_score, pixel_threshold })
-        }
-        Kind::Anomaly => {
-            let score_tensor = score_tensor.ok_or_else(|| needs("score_tensor", "an anomaly model"))?;
-            Ok(OutputKind::Anomaly {
-                score_tensor: score_tensor.text(TENSOR_NAME_BYTES_MAX)?,
-                pixel_threshold: threshold.map(threshold_of).transpose()?,
-            })
-        }
-        Kind::Detection => unreachable!("boxes have keys of their own"),
-    }
 }
 
 fn policy(mut section: Section<'_>, output: &Output, format: u64) -> Result<Policy, RecipeError> {

@@ -108,6 +108,22 @@ fn the_example_of_the_spec_resolves_its_overrides() {
 }
 
 #[test]
+fn the_committed_recipes_of_each_format_are_read() {
+    let read = |text: &str| Recipe::parse(text).unwrap();
+    let first = read(include_str!("../../../docs/spec/vectors/recipe-1.toml"));
+    assert_eq!(first, read(SEGMENTATION));
+    let second = read(include_str!("../../../docs/spec/vectors/recipe-2.toml"));
+    let region = second.region.unwrap();
+    assert_eq!((region.include.len(), region.exclude.len(), region.box_share_min), (2, 1, Some(0.25)));
+    assert_eq!(region.around, Bounds { height_px: 1800, width_px: 2200, x_px: 200, y_px: 100 });
+    let tiling = second.tiling.unwrap();
+    assert_eq!((tiling.width_px, tiling.overlap_px, tiling.merge), (640, 96, None));
+    assert_eq!(second.template.unwrap().pair, Pair::Input { tensor: "golden".into() });
+    let OutputKind::Detection(detection) = second.output.kind else { panic!("{:?}", second.output.kind) };
+    assert_eq!((detection.box_labels, detection.boxes_max), (BoxLabels::All, 50));
+}
+
+#[test]
 fn refusals_name_line_column_and_key() {
     let cases = [
         (
