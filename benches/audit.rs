@@ -225,6 +225,8 @@ fn decision(part: u64) -> (Decision, Vec<Opening>) {
         .iter()
         .enumerate()
         .map(|(at, label)| LabelRecord {
+            at: None,
+            boxes: None,
             label: (*label).into(),
             reject: Some(score(0.6)),
             review: Some(score(0.3)),

@@ -31,7 +31,7 @@ machine | tee "$results/machine.txt"
 
 cargo build --release --locked --benches --bins
 started=$(date +%s)
-for bench in ${*:-end_to_end append archive audit million}; do
+for bench in ${*:-end_to_end append archive audit kinds million}; do
     echo
     echo "== $bench, load $(cut -d' ' -f1 /proc/loadavg) =="
     cargo bench --quiet --locked --bench "$bench" | tee "$results/$bench.txt"

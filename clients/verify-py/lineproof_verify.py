@@ -173,7 +173,8 @@ FORMS = {
     "recipe-of": "digest=blake3 name=recipe-name",
     "runtime": "batch=u32 cpu=text optimisation=text provider=text threads=u32 version=text",
     "scores": "comparator=>=|> decision=score labels=label* reject?=score review?=score",
-    "label": "defect?=false label=text reject?=score review?=score score=score",
+    "label": "at?=box boxes?=u32 defect?=false label=text reject?=score review?=score score=score",
+    "box": "height=u32 width=u32 x=u32 y=u32",
     "gap": f"{HEAD} camera=name count=whole first?=whole frame?=name last?=whole line=name station=name"
     " reason=counter_jump|overload|deadline|digest_mismatch|bad_frame|inference_fault|no_recipe",
     "recipe": f"{HEAD} calibration?=blake3 event=registered|approved|activated|retired model=blake3 recipe=recipe-of",
@@ -242,7 +243,7 @@ def read_entry(data):
     need(0 < len(data) <= 8192, "an entry of no byte, or of more than 8192")
     entry = read_json(data, "an entry")
     need(type(entry) is dict and type(entry.get("kind")) is str and type(entry.get("v")) is int, "no entry: no kind or v")
-    need(1 <= entry["v"] <= 2, f"an entry of version {entry['v']}; this check knows 1 and 2")
+    need(1 <= entry["v"] <= 3, f"an entry of version {entry['v']}; this check knows 1 to 3")
     kind = entry["kind"]
     if kind in ("decision", "gap", "recipe", "access", "key", "start", "period_close", "retention"):
         need(fits(entry, kind), f"a {kind} entry does not hold what belongs there")
@@ -258,8 +259,10 @@ def check_decision(entry):
     is_shared, reaches = "reject" in scores, float.__ge__ if scores["comparator"] == ">=" else float.__gt__
     need(is_shared == ("review" in scores), "a shared threshold without the other")
     need(entry["v"] > 1 or not is_shared and all("defect" not in label for label in labels), "version 1 shares nothing")
+    need((entry["v"] == 3) == any("at" in label or "boxes" in label for label in labels), "version 3 says where, no other")
     found = []
     for label in labels:
+        check_place(label, entry["image"])
         is_own = "reject" in label
         need(is_own == ("review" in label), "a threshold without the other")
         need("defect" not in label or is_shared and not is_own, "a label that is marked and needs no mark")
@@ -283,6 +286,15 @@ def check_decision(entry):
     expected = "NOT_OK" if "reject" in outcomes else "NOT_DECIDABLE" if "review" in outcomes else "OK"
     expected = "NOT_DECIDABLE" if is_sent or may_be_sent and entry["verdict"] == "NOT_DECIDABLE" else expected
     need(entry["verdict"] == expected, f"the scores say {expected}, the entry says {entry['verdict']}")
+
+
+def check_place(label, image):
+    """The box that gave a score lies in the image, and is there exactly if boxes were found."""
+    at = label.get("at")
+    if at:
+        for start, side in (("x", "width"), ("y", "height")):
+            need(0 < at[side] <= image[side] - at[start], f"a box of {label['label']} that does not lie in the image")
+    need("boxes" not in label or (label["boxes"] > 0) == bool(at), f"boxes of {label['label']} that are counted wrongly")
 
 
 def check_opening(opening, entry, what):

@@ -18,7 +18,26 @@ use crate::{
 /// The folder's name in a data directory.
 pub const FOLDER: &str = "kept-models";
 
-/// `<folder>/<64 hex>.onnx`.
+/// What is kept; its files' ending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Model,
+    /// The image that a recipe compares frames with.
+    Template,
+}
+
+impl Kind {
+    pub const ALL: [Self; 2] = [Self::Model, Self::Template];
+
+    fn extension(self) -> &'static str {
+        match self {
+            Self::Model => "onnx",
+            Self::Template => "template",
+        }
+    }
+}
+
+/// `<folder>/<64 hex>.onnx`, and `.template`.
 #[derive(Clone, Debug)]
 pub struct ModelStore {
     folder: PathBuf,
@@ -30,19 +49,19 @@ impl ModelStore {
         Self { folder }
     }
 
-    /// Keeps a model, durably, before the first decision it makes. A file that is there already is not written again; one
+    /// Keeps a model or a template, durably, before the first decision made with it. A file that is there already is not written again; one
     /// that was cut or changed is. A crash leaves at most a file with another ending, which the next call overwrites.
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub fn keep(&self, digest: Blake3Digest, model: &[u8]) -> io::Result<()> {
-        let path = self.path(digest);
+    pub fn keep(&self, kind: Kind, digest: Blake3Digest, bytes: &[u8]) -> io::Result<()> {
+        let path = self.path(kind, digest);
         if read(&path).is_ok_and(|found| Blake3Digest::of(&found) == digest) {
             return Ok(());
         }
         fs::create_dir_all(&self.folder)?;
         let temporary = path.with_extension("new");
-        if let Err(error) = write(&temporary, model) {
+        if let Err(error) = write(&temporary, bytes) {
             // A part of a model on a full disk helps nobody.
             let _ = fs::remove_file(&temporary);
             return Err(error);
@@ -58,22 +77,34 @@ impl ModelStore {
     /// # Errors
     /// When the folder cannot be read.
     pub fn check(&self) -> io::Result<Vec<(PathBuf, bool)>> {
-        digest_names(&self.folder, "onnx")
+        let mut files = Vec::new();
+        for kind in Kind::ALL {
+            files.extend(digest_names(&self.folder, kind.extension())?);
+        }
+        Ok(files)
     }
 
-    fn path(&self, digest: Blake3Digest) -> PathBuf {
-        self.folder.join(format!("{}.onnx", digest.hex()))
+    fn path(&self, kind: Kind, digest: Blake3Digest) -> PathBuf {
+        self.folder.join(format!("{}.{}", digest.hex(), kind.extension()))
     }
-}
 
-impl KeptModels for ModelStore {
-    fn model(&self, digest: Blake3Digest) -> Result<Option<Arc<[u8]>>, ModelStoreError> {
-        let path = self.path(digest);
+    fn find(&self, kind: Kind, digest: Blake3Digest) -> Result<Option<Arc<[u8]>>, ModelStoreError> {
+        let path = self.path(kind, digest);
         match read(&path) {
             Ok(bytes) => Ok((Blake3Digest::of(&bytes) == digest).then(|| bytes.into())),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(source) => Err(ModelStoreError::Io { path: path.display().to_string(), source }),
         }
+    }
+}
+
+impl KeptModels for ModelStore {
+    fn model(&self, digest: Blake3Digest) -> Result<Option<Arc<[u8]>>, ModelStoreError> {
+        self.find(Kind::Model, digest)
+    }
+
+    fn template(&self, digest: Blake3Digest) -> Result<Option<Arc<[u8]>>, ModelStoreError> {
+        self.find(Kind::Template, digest)
     }
 }
 
@@ -126,16 +157,16 @@ mod tests {
         let model = b"a model".to_vec();
         let digest = Blake3Digest::of(&model);
         assert!(store.model(digest).unwrap().is_none());
-        store.keep(digest, &model).unwrap();
+        store.keep(Kind::Model, digest, &model).unwrap();
         assert_eq!(store.model(digest).unwrap().as_deref(), Some(&model[..]));
-        let path = store.path(digest);
+        let path = store.path(Kind::Model, digest);
         fs::write(&path, b"a m0del").unwrap();
         assert!(store.model(digest).unwrap().is_none(), "never another model than was asked for");
-        store.keep(digest, &model).unwrap();
+        store.keep(Kind::Model, digest, &model).unwrap();
         assert_eq!(store.model(digest).unwrap().as_deref(), Some(&model[..]), "a changed file is written again");
         fs::write(&path, b"a mod").unwrap();
         assert_eq!(store.check().unwrap(), [(path.clone(), false)]);
-        store.keep(digest, &model).unwrap();
+        store.keep(Kind::Model, digest, &model).unwrap();
         assert_eq!(store.check().unwrap(), [(path, true)]);
         assert_eq!(store.model(digest).unwrap().as_deref(), Some(&model[..]), "a cut file is written again");
     }

@@ -1,6 +1,7 @@
 //! ONNX Runtime behind [`ModelRuntime`]: the only file that knows it.
 
 use std::{
+    borrow::Cow,
     panic::AssertUnwindSafe,
     path::{Path, PathBuf},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak},
@@ -9,7 +10,7 @@ use std::{
 
 use ort::{
     environment::Environment,
-    session::{RunOptions, Session, builder::GraphOptimizationLevel},
+    session::{RunOptions, Session, SessionInputValue, builder::GraphOptimizationLevel},
     value::{Outlet, TensorElementType, TensorRef, ValueType},
 };
 
@@ -162,6 +163,7 @@ impl ModelRuntime for OrtRuntime {
             run_options,
             watched: self.watchdog.watch(move || drop(stop.terminate())),
             model: spec.digest,
+            inputs: inputs(spec),
             outputs: spec.outputs.clone(),
             run_limit: options.run_limit,
             record: RuntimeRecord {
@@ -205,24 +207,39 @@ struct OrtSession {
     run_options: Arc<RunOptions>,
     watched: Arc<Watched>,
     model: Blake3Digest,
+    inputs: Vec<String>,
     outputs: Vec<String>,
     run_limit: Duration,
     record: RuntimeRecord,
 }
 
 impl InferenceSession for OrtSession {
-    fn run(&mut self, input: &[f32], shape: [usize; 4], outputs: &mut Outputs) -> Result<(), InferenceError> {
+    fn run_pair(
+        &mut self,
+        input: &[f32],
+        template: Option<&[f32]>,
+        shape: [usize; 4],
+        outputs: &mut Outputs,
+    ) -> Result<(), InferenceError> {
         outputs.clear();
         let expected = shape.iter().try_fold(1_usize, |product, dim| product.checked_mul(*dim)).unwrap_or(usize::MAX);
-        if input.len() != expected {
-            return Err(InferenceError::Input { shape, expected, found: input.len() });
+        for values in [Some(input), template].into_iter().flatten() {
+            if values.len() != expected {
+                return Err(InferenceError::Input { shape, expected, found: values.len() });
+            }
         }
         self.record.batch = u32::try_from(shape[0]).unwrap_or(u32::MAX);
 
         self.watched.begin(self.run_limit);
-        // The tensor borrows `input`; nothing is copied on the way in.
-        let result = TensorRef::from_array_view((shape, input))
-            .and_then(|tensor| self.session.run_with_options(ort::inputs![tensor], &self.run_options));
+        // The tensors borrow the values; nothing is copied on the way in. A missing input is the library's error.
+        let values = [Some(input), template].into_iter().flatten();
+        let named = self.inputs.iter().zip(values).map(|(name, values)| {
+            let tensor = TensorRef::from_array_view((shape, values))?;
+            Ok((Cow::from(name.as_str()), SessionInputValue::from(tensor)))
+        });
+        let result = named
+            .collect::<ort::Result<Vec<_>>>()
+            .and_then(|named| self.session.run_with_options(named, &self.run_options));
         if self.watched.end() {
             drop(result);
             let cleared = self.run_options.unterminate();
@@ -252,27 +269,33 @@ impl InferenceSession for OrtSession {
     }
 }
 
+/// The inputs that are fed, in this order.
+fn inputs(spec: &ModelSpec) -> Vec<String> {
+    std::iter::once(spec.input.clone()).chain(spec.template.clone()).collect()
+}
+
 /// Holds the loaded graph against what the recipe says of it.
 fn check_graph(spec: &ModelSpec, session: &Session) -> Result<(), InferenceError> {
     let wrong = |reason: String| InferenceError::Graph { model: spec.digest, reason };
     let names =
         |outlets: &[Outlet]| outlets.iter().map(|outlet| outlet.name().to_owned()).collect::<Vec<_>>().join(", ");
-    let [input] = session.inputs() else {
-        let inputs = names(session.inputs());
-        return Err(wrong(format!("one image tensor is fed, the graph takes {}: {inputs}", session.inputs().len())));
-    };
-    if input.name() != spec.input {
-        return Err(wrong(format!("the graph has no input {:?}; its input is {:?}", spec.input, input.name())));
+    let (fed, taken) = (inputs(spec), session.inputs().len());
+    if fed.len() != taken {
+        let fed = if fed.len() == 1 { "one image tensor is" } else { "frame and template are" };
+        return Err(wrong(format!("{fed} fed, the graph takes {taken}: {}", names(session.inputs()))));
     }
-    let dims = float_dims(input).map_err(|kind| wrong(format!("input {} is {kind}, not float32", spec.input)))?;
-    // A dimension of -1 is open.
-    let fits = dims.len() == spec.shape.len()
-        && dims.iter().zip(spec.shape).all(|(graph, recipe)| *graph == -1 || usize::try_from(*graph) == Ok(recipe));
-    if !fits {
-        return Err(wrong(format!(
-            "input {} has shape {dims:?} in the graph, {:?} in the recipe",
-            spec.input, spec.shape
-        )));
+    for name in &fed {
+        let Some(input) = session.inputs().iter().find(|input| input.name() == name) else {
+            let (whose, inputs) = (if taken == 1 { "its input is" } else { "its inputs are" }, names(session.inputs()));
+            return Err(wrong(format!("the graph has no input {name:?}; {whose} {inputs:?}")));
+        };
+        let dims = float_dims(input).map_err(|kind| wrong(format!("input {name} is {kind}, not float32")))?;
+        // A dimension of -1 is open.
+        let fits = dims.len() == spec.shape.len()
+            && dims.iter().zip(spec.shape).all(|(graph, recipe)| *graph == -1 || usize::try_from(*graph) == Ok(recipe));
+        if !fits {
+            return Err(wrong(format!("input {name} has shape {dims:?} in the graph, {:?} in the recipe", spec.shape)));
+        }
     }
     for name in &spec.outputs {
         let output = session.outputs().iter().find(|output| output.name() == name).ok_or_else(|| {

@@ -10,7 +10,7 @@ use std::{
 };
 
 use crate::{
-    core::recipe::{Calibration, Recipe},
+    core::recipe::{Calibration, ENCODED_BYTES_MAX, Recipe},
     ports::{
         recipes::{FoundRecipe, LoadedRecipe, RECIPES_MAX, RecipeFiles},
         texts::{RecipeTexts, TextError},
@@ -60,15 +60,19 @@ fn load(folder: &Path, calibrations: &Path, reference: &RecipeRef) -> Result<Loa
     let parse = |text: &str| Calibration::parse(text).map_err(|error| format!("calibration of {reference}: {error}"));
     let calibration = calibration_text.as_deref().map(parse).transpose()?;
     recipe.accept_calibration(calibration.as_ref()).map_err(|error| error.to_string())?;
-    let model = read_model(&folder.join(&recipe.model.file), recipe.model.digest)?;
+    let model = read_digested(&folder.join(&recipe.model.file), recipe.model.digest, MODEL_BYTES_MAX)?;
+    let template = recipe.template.as_ref().map(|template| {
+        read_digested(&folder.join(&template.file.file), template.file.digest, ENCODED_BYTES_MAX).map(Into::into)
+    });
+    let template = template.transpose()?;
     let card = folder.join("MODEL_CARD.md");
     let model_card = if card.is_file() { Some(read_text(&card)?) } else { None };
     let texts = RecipeFiles { recipe: text, calibration: calibration_text, model_card };
-    Ok(LoadedRecipe { recipe, calibration, model: model.into(), texts })
+    Ok(LoadedRecipe { recipe, calibration, model: model.into(), template, texts })
 }
 
-fn read_model(path: &Path, digest: Blake3Digest) -> Result<Vec<u8>, String> {
-    let bytes = read_bounded(path, MODEL_BYTES_MAX)?;
+fn read_digested(path: &Path, digest: Blake3Digest, bytes_max: u64) -> Result<Vec<u8>, String> {
+    let bytes = read_bounded(path, bytes_max)?;
     let found = Blake3Digest::of(&bytes);
     if found != digest {
         let path = path.display();

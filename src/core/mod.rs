@@ -14,6 +14,8 @@ pub mod decide;
 #[cfg(feature = "server")]
 pub mod frame;
 #[cfg(feature = "server")]
+pub mod mask;
+#[cfg(feature = "server")]
 pub mod outputs;
 #[cfg(feature = "server")]
 pub mod preprocess;
@@ -23,3 +25,5 @@ pub mod quality;
 pub mod replay;
 #[cfg(feature = "server")]
 pub mod simulate;
+#[cfg(feature = "server")]
+pub mod views;

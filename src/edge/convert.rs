@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     core::{
-        decide::DefectArea,
+        decide::{Bounds, DefectArea, DetectedBox},
         frame::RawLayout,
         lineage::{
             entry::{COUNTER_MAX, Decision, LabelRecord},
@@ -274,7 +274,7 @@ pub fn verdict_of(verdict: pb::Verdict) -> Option<Verdict> {
     }
 }
 
-/// Scores with thresholds, and with areas where a map gave some.
+/// Scores with thresholds, and with areas and boxes where the model gave some.
 #[must_use]
 pub fn labels(decision: &Decision, areas: &[DefectArea]) -> Vec<pb::LabelScore> {
     let label = |(position, record): (usize, &LabelRecord)| {
@@ -284,16 +284,22 @@ pub fn labels(decision: &Decision, areas: &[DefectArea]) -> Vec<pb::LabelScore> 
             score: record.score.get(),
             review_threshold: record.review.map(types::Score::get),
             reject_threshold: record.reject.map(types::Score::get),
-            area_px: area.map(|area| area.area_px),
-            r#box: area.and_then(|area| area.bounds).map(|bounds| pb::Box {
-                x_px: bounds.x_px,
-                y_px: bounds.y_px,
-                width_px: bounds.width_px,
-                height_px: bounds.height_px,
-            }),
+            area_px: area.and_then(|area| area.area_px),
+            // The recorded decision of a frame sent again has no areas; what it says of places it still says.
+            r#box: area.and_then(|area| area.bounds).or(record.at).map(bounds),
+            boxes: area.map(|area| area.boxes.iter().map(detected).collect()).unwrap_or_default(),
         }
     };
     decision.scores.labels.iter().enumerate().map(label).collect()
+}
+
+fn bounds(bounds: Bounds) -> pb::Box {
+    let Bounds { x_px, y_px, width_px, height_px } = bounds;
+    pb::Box { x_px, y_px, width_px, height_px }
+}
+
+fn detected(found: &DetectedBox) -> pb::DetectedBox {
+    pb::DetectedBox { r#box: Some(bounds(found.bounds)), score: found.score.get() }
 }
 
 fn timings(timings: Timings) -> pb::Timings {

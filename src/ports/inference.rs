@@ -14,8 +14,10 @@ pub struct ModelSpec {
     pub bytes: Arc<[u8]>,
     /// BLAKE3 of `bytes`, as the recipe pins it.
     pub digest: Blake3Digest,
-    /// Name of the one input: float32 [N, C, H, W].
+    /// Name of the frame's input: float32 [N, C, H, W].
     pub input: String,
+    /// Name of the second input, of the same shape, which is fed with a golden template; one input without it.
+    pub template: Option<String>,
     /// One frame's input shape, N = 1.
     pub shape: [usize; 4],
     /// Names of the float32 outputs that are read.
@@ -129,7 +131,21 @@ pub trait InferenceSession {
     ///
     /// # Errors
     /// [`InferenceError::Input`], [`InferenceError::Run`], [`InferenceError::RunLimit`].
-    fn run(&mut self, input: &[f32], shape: [usize; 4], outputs: &mut Outputs) -> Result<(), InferenceError>;
+    fn run(&mut self, input: &[f32], shape: [usize; 4], outputs: &mut Outputs) -> Result<(), InferenceError> {
+        self.run_pair(input, None, shape, outputs)
+    }
+
+    /// The same with the second input of a model that compares `input` with a `template`, both of `shape`.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    fn run_pair(
+        &mut self,
+        input: &[f32],
+        template: Option<&[f32]>,
+        shape: [usize; 4],
+        outputs: &mut Outputs,
+    ) -> Result<(), InferenceError>;
 
     /// What ran the model, with the batch of the latest run.
     fn runtime(&self) -> RuntimeRecord;

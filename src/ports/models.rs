@@ -17,4 +17,10 @@ pub trait KeptModels: Send + Sync + 'static {
     /// # Errors
     /// [`ModelStoreError`].
     fn model(&self, digest: Blake3Digest) -> Result<Option<Arc<[u8]>>, ModelStoreError>;
+
+    /// The same of a template, the image that a recipe compares frames with.
+    ///
+    /// # Errors
+    /// [`ModelStoreError`].
+    fn template(&self, digest: Blake3Digest) -> Result<Option<Arc<[u8]>>, ModelStoreError>;
 }

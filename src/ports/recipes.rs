@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::inference::ModelSpec;
 use crate::{
-    core::recipe::{Calibration, Recipe},
+    core::recipe::{Calibration, Pair, Recipe},
     types::{Blake3Digest, RecipeRef},
 };
 
@@ -18,6 +18,8 @@ pub struct LoadedRecipe {
     pub calibration: Option<Calibration>,
     /// The model file's bytes; their BLAKE3 is `recipe.model.digest`.
     pub model: Arc<[u8]>,
+    /// The template's file where the recipe has one; its BLAKE3 is that in the recipe.
+    pub template: Option<Arc<[u8]>>,
     pub texts: RecipeFiles,
 }
 
@@ -42,12 +44,17 @@ impl LoadedRecipe {
     #[must_use]
     pub fn model_spec(&self) -> ModelSpec {
         let input = &self.recipe.input;
+        let pair = self.recipe.template.as_ref().map(|template| &template.pair);
         let outputs = self.recipe.output.tensor_names().map(str::to_owned).collect();
         ModelSpec {
             bytes: Arc::clone(&self.model),
             digest: self.recipe.model.digest,
             input: input.tensor.clone(),
-            shape: [1, input.colour.channels(), input.height_px as usize, input.width_px as usize],
+            template: match pair {
+                Some(Pair::Input { tensor }) => Some(tensor.clone()),
+                Some(Pair::Stack | Pair::Difference) | None => None,
+            },
+            shape: input.shape(pair),
             outputs,
         }
     }

@@ -1,5 +1,6 @@
 //! One word per idea, parsed once at the edge and trusted afterwards.
 
+mod bounds;
 mod digest;
 mod ids;
 mod pixel_format;
@@ -7,6 +8,7 @@ mod score;
 mod time;
 mod verdict;
 
+pub use bounds::Bounds;
 pub use digest::{Blake3Digest, DigestError, Sha256Digest};
 pub use ids::{
     CameraId, EntryIndex, FrameId, FrameKey, IdError, LineId, LotId, ProductId, RecipeRef, Serial, StationId,

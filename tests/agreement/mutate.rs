@@ -3,7 +3,7 @@
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use ed25519_dalek::SigningKey;
 use lineproof::{
-    core::lineage::entry::ENTRY_VERSION,
+    core::lineage::entry::{ENTRY_VERSION, PLACED_VERSION},
     types::{Blake3Digest, Score},
 };
 use serde_json::{Map, Value, json};
@@ -98,7 +98,7 @@ pub fn time(second: usize) -> String {
 fn story(dice: &mut Dice, version: u64) -> (Value, Vec<String>, &'static str) {
     let comparator = *dice.pick(&[">=", ">=", ">"]);
     let reaches = |score: f32, threshold: f32| if comparator == ">" { score > threshold } else { score >= threshold };
-    let shared = (version == 2 && !dice.one_in(4)).then_some((0.6_f32, 0.3_f32));
+    let shared = (version >= 2 && !dice.one_in(4)).then_some((0.6_f32, 0.3_f32));
     let count = 1 + dice.below(4);
     let (mut labels, mut reasons, mut worst, mut largest) = (Vec::new(), Vec::new(), 0, f32::MIN);
     for at in 0..count {
@@ -132,6 +132,9 @@ fn story(dice: &mut Dice, version: u64) -> (Value, Vec<String>, &'static str) {
         worst = worst.max(outcome);
         labels.push(label);
     }
+    if version == 3 {
+        say_where(dice, &mut labels);
+    }
     let mut verdict = ["OK", "NOT_DECIDABLE", "NOT_OK"][worst];
     if dice.one_in(5) {
         reasons.insert(0, (*dice.pick(&["quality:focus_min", "quality:", "top_score_min"])).into());
@@ -148,8 +151,36 @@ fn story(dice: &mut Dice, version: u64) -> (Value, Vec<String>, &'static str) {
     (scores, reasons, verdict)
 }
 
+/// Some labels, at least one of them, say where they were found.
+fn say_where(dice: &mut Dice, labels: &mut [Value]) {
+    let first = dice.below(labels.len());
+    for (at, label) in labels.iter_mut().enumerate() {
+        match dice.below(4) {
+            0 if at != first => {}
+            0 | 1 => label["boxes"] = 0.into(),
+            way => {
+                label["at"] = json!({"height": 1 + dice.below(9), "width": 1, "x": 0, "y": dice.below(9)});
+                if way == 2 {
+                    label["boxes"] = (1 + dice.below(300)).into();
+                }
+            }
+        }
+    }
+}
+
+/// A place that is perhaps none.
+fn place(dice: &mut Dice) -> Value {
+    let width = dice.below(3);
+    match dice.below(6) {
+        0 => json!({"height": 1, "width": width, "x": 0}),
+        1 => json!({"height": 1, "width": width, "x": 0, "y": 4_294_967_295_u64 - dice.below(2) as u64}),
+        2 => json!({"height": 4_294_967_296_u64, "width": 1, "x": 0, "y": 0}),
+        _ => json!({"height": dice.below(3), "width": width, "x": dice.below(2), "y": 0}),
+    }
+}
+
 fn decision(dice: &mut Dice, at: usize, calibrated: bool) -> (Value, Vec<Opened>) {
-    let v = version(dice);
+    let v = 1 + dice.below(PLACED_VERSION as usize) as u64;
     let (scores, reasons, verdict) = story(dice, v);
     let opened: Vec<Opened> = [("client", "line-pc-1"), ("lot", "L-2200"), ("serial", "SN \"ü\"")]
         .map(|(field, value)| Opened { field, salt: format!("{:032x}", dice.next()), value: value.into() })
@@ -914,7 +945,8 @@ pub fn bend_entry(dice: &mut Dice, listed: &mut Listed) {
         }
         2 => {
             let newest = json!(ENTRY_VERSION);
-            let known = [json!(0), json!(1), json!(1), newest, json!(3), json!("1"), json!(1.0)];
+            let placed = json!(PLACED_VERSION);
+            let known = [json!(0), json!(1), json!(1), newest, placed, json!(4), json!("1"), json!(1.0)];
             value["v"] = dice.pick(&known).clone();
             value.to_string()
         }
@@ -957,7 +989,13 @@ fn bend_story(dice: &mut Dice, value: &mut Value) {
         "Quality:x",
         "reject:scratch:x",
     ]);
-    match dice.below(14) {
+    match dice.below(17) {
+        14 => value["scores"]["labels"][label]["at"] = place(dice),
+        15 => value["scores"]["labels"][label]["boxes"] = dice.below(3).into(),
+        16 => {
+            let label = value["scores"]["labels"][label].as_object_mut().expect("an object");
+            label.remove(if dice.one_in(2) { "at" } else { "boxes" });
+        }
         0 => value["verdict"] = dice.pick(&[json!("OK"), json!("NOT_OK"), json!("NOT_DECIDABLE")]).clone(),
         1 => value["scores"]["comparator"] = dice.pick(&[json!(">="), json!(">"), json!("="), json!("<")]).clone(),
         2 => value["scores"]["decision"] = score(any_score(dice)).into(),

@@ -208,6 +208,8 @@ pub fn entry(seed: u64, index: u64) -> Entry {
             comparator: ">=".into(),
             decision: score(decision),
             labels: vec![LabelRecord {
+                at: None,
+                boxes: None,
                 label: "scratch".into(),
                 reject: Some(score(0.6)),
                 review: Some(score(0.4)),

@@ -9,7 +9,7 @@ export function readEntry(bytes) {
   const entry = readJson(bytes, ENTRY);
   const { kind, v } = entry;
   need(typeof kind === "string" && !Array.isArray(entry) && typeof v === "number", "an entry without kind or version", "ein Eintrag ohne Art oder Version");
-  need(v === 1 || v === 2, `an entry of version ${v}; this page knows 1 and 2`, `ein Eintrag der Version ${v}; diese Seite kennt 1 und 2`);
+  need([1, 2, 3].includes(v), `an entry of version ${v}; this page knows 1 to 3`, `ein Eintrag der Version ${v}; diese Seite kennt 1 bis 3`);
   const isKnown = KINDS.includes(kind);
   need(!isKnown || fits(entry, kind), "an entry does not hold what belongs there", "ein Eintrag enthält nicht, was hineingehört");
   need(!Object.hasOwn(entry, "time") || fits(entry.time, "time"), "an entry whose time is no time", "ein Eintrag, dessen Zeit keine ist");
@@ -17,7 +17,7 @@ export function readEntry(bytes) {
   return entry;
 }
 
-function checkDecision({ scores, reasons = [], verdict, v }) {
+function checkDecision({ image, scores, reasons = [], verdict, v }) {
   const has = (object, key) => Object.hasOwn(object, key);
   const pair = (object) => {
     need(has(object, "reject") === has(object, "review"), "a threshold without the other", "eine Schwelle ohne die andere");
@@ -25,8 +25,11 @@ function checkDecision({ scores, reasons = [], verdict, v }) {
   };
   const isShared = pair(scores);
   need(v > 1 || (!isShared && !scores.labels.some((label) => has(label, "defect"))), "version 1 shares no thresholds", "Version 1 hat keine gemeinsamen Schwellen");
+  const isPlaced = scores.labels.some((label) => has(label, "at") || has(label, "boxes"));
+  need((v === 3) === isPlaced, "version 3 says where labels were found, no other does", "Version 3 sagt, wo Labels gefunden wurden, keine andere");
   const found = [];
   for (const label of scores.labels) {
+    checkPlace(label, image);
     const isOwn = pair(label);
     need(!has(label, "defect") || (isShared && !isOwn), "a label is marked that shares no thresholds", "ein Label ist markiert, das keine Schwellen teilt");
     if (!isOwn && (!isShared || has(label, "defect"))) continue;
@@ -53,6 +56,15 @@ function checkDecision({ scores, reasons = [], verdict, v }) {
   let expected = outcomes.includes("reject") ? "NOT_OK" : outcomes.includes("review") ? "NOT_DECIDABLE" : "OK";
   if (isSent || (maybeSent && verdict === "NOT_DECIDABLE")) expected = "NOT_DECIDABLE";
   need(verdict === expected, `scores and thresholds give ${expected}, the entry says ${verdict}`, `aus Werten und Schwellen folgt ${expected}, im Eintrag steht ${verdict}`);
+}
+
+/** The box that gave a score lies in the image, and is there exactly if boxes were found. */
+function checkPlace({ at, boxes, label }, image) {
+  const fits = (start, side, whole) => side > 0 && start + side <= whole;
+  const isIn = at === undefined || (fits(at.x, at.width, image.width) && fits(at.y, at.height, image.height));
+  need(isIn, `a box of ${label} does not lie in the image`, `ein Rahmen von ${label} liegt nicht im Bild`);
+  const isCounted = boxes === undefined || boxes > 0 === (at !== undefined);
+  need(isCounted, `the boxes of ${label} are counted wrongly`, `die Rahmen von ${label} sind falsch gezählt`);
 }
 
 export function checkOpening(opening, entry, index) {

@@ -293,7 +293,8 @@ const FORMS = {
   "recipe-of": "digest=blake3 name=recipe-name",
   runtime: "batch=u32 cpu=text optimisation=text provider=text threads=u32 version=text",
   scores: "comparator=>=|> decision=score labels=label* reject?=score review?=score",
-  label: "defect?=false label=text reject?=score review?=score score=score",
+  label: "at?=box boxes?=u32 defect?=false label=text reject?=score review?=score score=score",
+  box: "height=u32 width=u32 x=u32 y=u32",
   gap:
     `${HEAD} camera=name count=whole first?=whole frame?=name last?=whole line=name station=name` +
     " reason=counter_jump|overload|deadline|digest_mismatch|bad_frame|inference_fault|no_recipe",

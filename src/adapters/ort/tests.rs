@@ -56,6 +56,7 @@ fn spec(bytes: Vec<u8>) -> ModelSpec {
         digest: Blake3Digest::of(&bytes),
         bytes: bytes.into(),
         input: "input".into(),
+        template: None,
         shape: [1, 1, 2, 2],
         outputs: vec!["output".into()],
     }
@@ -170,6 +171,31 @@ fn a_graph_that_is_not_what_the_recipe_says_is_refused_with_what_it_has() {
 }
 
 #[test]
+fn a_model_that_compares_gets_both_images_by_name() {
+    // output = input - golden, and the graph names the template first.
+    let compares = onnx::model(&[
+        onnx::node("Sub", &["input", "golden"], &["output"], &[]),
+        onnx::bytes(11, onnx::value("golden", 1, &[1, 1, 2, 2])),
+        onnx::bytes(11, onnx::value("input", 1, &[1, 1, 2, 2])),
+        onnx::bytes(12, onnx::value("output", 1, &[1, 1, 2, 2])),
+    ]);
+    assert!(load_error(&spec(compares.clone())).contains("one image tensor is fed, the graph takes 2: golden, input"));
+    let of = |template: &str, bytes| ModelSpec { template: Some(template.into()), ..spec(bytes) };
+    assert!(load_error(&of("golden", doubler())).contains("frame and template are fed, the graph takes 1: input"));
+    assert!(load_error(&of("gold", compares.clone())).contains(r#"no input "gold"; its inputs are "golden, input""#));
+    let mut session = runtime().load(&of("golden", compares), &SessionOptions::default()).unwrap();
+    let mut outputs = Outputs::default();
+    session.run_pair(&[5.0; 4], Some(&[1.0, 2.0, 3.0, 4.0]), [1, 1, 2, 2], &mut outputs).unwrap();
+    assert_eq!(outputs.get("output").unwrap().values, [4.0, 3.0, 2.0, 1.0]);
+    assert!(matches!(
+        session.run_pair(&[5.0; 4], Some(&[1.0]), [1, 1, 2, 2], &mut outputs),
+        Err(InferenceError::Input { found: 1, .. })
+    ));
+    // Without the template nothing runs.
+    assert!(session.run(&[5.0; 4], [1, 1, 2, 2], &mut outputs).is_err());
+}
+
+#[test]
 fn bytes_that_are_no_model_are_refused() {
     for bytes in [Vec::new(), b"not a model".to_vec(), doubler()[..40].to_vec()] {
         assert!(load_error(&spec(bytes)).contains("does not load"));
@@ -229,6 +255,7 @@ fn scores_are_the_same_bits_in_every_session() {
         digest: Blake3Digest::of(&bytes),
         bytes: bytes.into(),
         input: "input".into(),
+        template: None,
         shape: [1, 1, 128, 128],
         outputs: vec!["logits".into()],
     };

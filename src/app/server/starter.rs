@@ -8,7 +8,7 @@ use crate::{
     adapters::{
         keys::Keys,
         log::RecoveryReport,
-        model_store::ModelStore,
+        model_store::{Kind, ModelStore},
         recipe_files::{self, TextStore},
     },
     app::{backup, config::Config, keys},
@@ -22,6 +22,7 @@ use crate::{
     ports::{
         clock::Clock,
         lineage::{Append, AppendError, Appended, LogWriter, PrivateRecord},
+        recipes::LoadedRecipe,
     },
     services::{inspect::record, recipes::RecipeBook},
     types::EntryIndex,
@@ -44,8 +45,8 @@ impl Starter<'_> {
             match loaded {
                 Ok(loaded) => {
                     self.texts.keep(loaded).with_context(|| format!("keeping the texts of {name}"))?;
-                    // Verdicts do not need it: a full disk is no reason not to start.
-                    if let Err(error) = self.models.keep(loaded.recipe.model.digest, &loaded.model) {
+                    // Verdicts do not need them: a full disk is no reason not to start.
+                    if let Err(error) = self.keep_models(loaded) {
                         tracing::error!(recipe = %name, %error, "the model could not be kept: what it decides cannot be decided again until a start can keep it");
                     }
                 }
@@ -54,6 +55,14 @@ impl Starter<'_> {
         }
         let products = self.config.products.iter().map(|p| (p.product.clone(), p.recipe.clone())).collect();
         Ok(RecipeBook::new(found, products))
+    }
+
+    fn keep_models(&self, loaded: &LoadedRecipe) -> std::io::Result<()> {
+        self.models.keep(Kind::Model, loaded.recipe.model.digest, &loaded.model)?;
+        match loaded.recipe.template.as_ref().zip(loaded.template.as_ref()) {
+            Some((named, bytes)) => self.models.keep(Kind::Template, named.file.digest, bytes),
+            None => Ok(()),
+        }
     }
 
     /// The key on the log's first start, the start itself, and the recipes that now serve.

@@ -2,20 +2,27 @@
 
 use proptest::prelude::*;
 
-use super::*;
-use crate::core::recipe::{Colour, Comparator, Fit, FrameRules, LabelPolicy, QualityBounds, Resize, SideRange};
+use super::{
+    maps::score_of_map,
+    values::{activate, calibrated, sigmoid, smallest_reaching},
+    *,
+};
+use crate::core::recipe::{
+    Colour, Comparator, Fit, FrameRules, Input, LabelPolicy, MapScore, Output, QualityBounds, Region, Resize, Shape,
+    SideRange,
+};
 use crate::types::Blake3Digest;
 
-fn score(value: f32) -> Score {
+pub(super) fn score(value: f32) -> Score {
     Score::new(value).unwrap()
 }
 
-fn defect(label: &str, review: f32, reject: f32) -> LabelPolicy {
+pub(super) fn defect(label: &str, review: f32, reject: f32) -> LabelPolicy {
     LabelPolicy { label: label.into(), role: Role::Defect { review: score(review), reject: score(reject) } }
 }
 
 /// A recipe for `labels`, 8x8 input.
-fn recipe(kind: OutputKind, activation: Activation, labels: Vec<LabelPolicy>) -> Recipe {
+pub(super) fn recipe(kind: OutputKind, activation: Activation, labels: Vec<LabelPolicy>) -> Recipe {
     let side = SideRange { min: 1, max: 4096 };
     Recipe {
         digest: Blake3Digest::of(b"recipe"),
@@ -26,6 +33,9 @@ fn recipe(kind: OutputKind, activation: Activation, labels: Vec<LabelPolicy>) ->
         calibration: None,
         frame: FrameRules { formats: Vec::new(), width_px: side, height_px: side, encoded_bytes_max: 1 },
         quality: QualityBounds { focus_min: Some(score(0.1)), ..QualityBounds::default() },
+        region: None,
+        tiling: None,
+        template: None,
         input: Input {
             tensor: "input".into(),
             colour: Colour::Gray,
@@ -50,33 +60,37 @@ fn classifier(labels: Vec<LabelPolicy>) -> Recipe {
     recipe(OutputKind::Classification, Activation::None, labels)
 }
 
-fn segmenter(map_score: MapScore) -> Recipe {
+pub(super) fn segmenter(map_score: MapScore) -> Recipe {
     let kind = OutputKind::Segmentation { map_score, pixel_threshold: 0.5 };
     recipe(kind, Activation::Sigmoid, vec![defect("scratch", 0.3, 0.6), defect("dent", 0.3, 0.6)])
 }
 
 const SHARP: QualityReport = QualityReport { focus: Score::ZERO, mean: Score::ZERO, saturated: Score::ZERO };
 
-fn sharp() -> QualityReport {
+pub(super) fn sharp() -> QualityReport {
     QualityReport { focus: score(1.0), ..SHARP }
 }
 
-fn outputs(shape: &[usize], values: &[f32]) -> Outputs {
+pub(super) fn outputs(shape: &[usize], values: &[f32]) -> Outputs {
     let mut outputs = Outputs::default();
     outputs.push("out", shape.iter().copied(), values);
     outputs
 }
 
-fn run(recipe: &Recipe, outputs: &Outputs) -> Result<Judged, DecideError> {
-    decide(recipe, None, outputs, &sharp(), (80, 40), &mut Scratch::default())
+pub(super) fn run(recipe: &Recipe, outputs: &Outputs) -> Result<Judged, DecideError> {
+    Decider::default().decide(recipe, None, outputs, &sharp(), (80, 40))
 }
 
 fn verdict(recipe: &Recipe, scores: &[f32]) -> Verdict {
     run(recipe, &outputs(&[1, scores.len()], scores)).unwrap().verdict
 }
 
-fn reasons(judged: &Judged) -> Vec<String> {
+pub(super) fn reasons(judged: &Judged) -> Vec<String> {
     judged.reasons.iter().map(ToString::to_string).collect()
+}
+
+fn area(area_px: u64, bounds: Option<Bounds>) -> DefectArea {
+    DefectArea { area_px: Some(area_px), bounds, boxes: Vec::new() }
 }
 
 #[test]
@@ -99,6 +113,19 @@ fn the_worst_label_wins_and_every_reached_threshold_is_named() {
     assert_eq!(reasons(&judged), ["review:dent", "reject:pit"]);
     assert_eq!((judged.score, judged.top), (score(0.7), 1));
     assert_eq!(judged.scores[2].reject, Some(score(0.2)));
+}
+
+#[test]
+fn several_labels_of_one_frame_each_have_their_own_thresholds() {
+    let labels = vec![defect("dent", 0.3, 0.6), defect("pit", 0.1, 0.2), defect("stain", 0.9, 0.95)];
+    let sigmoid = recipe(OutputKind::Classification, Activation::Sigmoid, labels);
+    // Scores of 0.88, 0.12 and 0.88: three labels, three outcomes.
+    let judged = run(&sigmoid, &outputs(&[1, 3], &[2.0, -2.0, 2.0])).unwrap();
+    assert_eq!(reasons(&judged), ["reject:dent", "review:pit"]);
+    assert_eq!(judged.verdict, Verdict::NotOk);
+    // No label rises or falls with another: the last one is as before.
+    let alone = run(&sigmoid, &outputs(&[1, 3], &[-9.0, -9.0, 2.0])).unwrap();
+    assert_eq!((alone.verdict, alone.scores[2].score), (Verdict::Ok, judged.scores[2].score));
 }
 
 #[test]
@@ -127,7 +154,7 @@ fn a_failed_quality_bound_sends_any_frame_to_a_person() {
     let recipe = classifier(vec![defect("dent", 0.3, 0.6)]);
     for value in [0.0, 0.9] {
         let outputs = outputs(&[1, 1], &[value]);
-        let judged = decide(&recipe, None, &outputs, &SHARP, (8, 8), &mut Scratch::default()).unwrap();
+        let judged = Decider::default().decide(&recipe, None, &outputs, &SHARP, (8, 8)).unwrap();
         assert_eq!(judged.verdict, Verdict::NotDecidable);
         assert_eq!(reasons(&judged)[0], "quality:focus_min");
     }
@@ -153,7 +180,7 @@ fn outputs_that_are_not_finite_give_no_verdict() {
         note: String::new(),
     };
     let huge = outputs(&[1, 2], &[0.0, f32::MAX]);
-    let judged = decide(&recipe, Some(&overflow), &huge, &sharp(), (8, 8), &mut Scratch::default());
+    let judged = Decider::default().decide(&recipe, Some(&overflow), &huge, &sharp(), (8, 8));
     assert_eq!(judged, Err(DecideError::ScoreNotFinite { label: "pit".into() }));
 }
 
@@ -196,7 +223,7 @@ fn areas_and_boxes_are_in_frame_pixels() {
     map[10] = 9.0;
     let judged = run(&segmenter(MapScore::Max), &outputs(&[1, 2, 4, 4], &map)).unwrap();
     let bounds = Bounds { x_px: 20, y_px: 20, width_px: 40, height_px: 10 };
-    assert_eq!(judged.areas, [DefectArea { area_px: 400, bounds: Some(bounds) }, DefectArea::default()]);
+    assert_eq!(judged.areas, [area(400, Some(bounds)), area(0, None)]);
 }
 
 #[test]
@@ -206,7 +233,7 @@ fn boxes_behind_a_letterbox_stay_within_the_frame() {
     // The 80x40 frame lies in rows 2 to 5 of the 8x8 input; the whole map is defect.
     let judged = run(&recipe, &outputs(&[1, 2, 8, 8], &[9.0; 128])).unwrap();
     let bounds = Bounds { x_px: 0, y_px: 0, width_px: 80, height_px: 40 };
-    assert_eq!(judged.areas[0], DefectArea { area_px: 3200, bounds: Some(bounds) });
+    assert_eq!(judged.areas[0], area(3200, Some(bounds)));
 }
 
 #[test]
@@ -230,6 +257,78 @@ fn softmax_over_labels_sums_to_one_in_every_pixel() {
     assert_eq!(judged.scores[0].score, score(1.0));
     let expected = 1.0 / (1.0 + (-1.0_f32).exp());
     assert!((judged.scores[1].score.get() - expected).abs() < 1e-6);
+}
+
+/// The decider of a recipe that counts only these rectangles of a frame of 80x40.
+pub(super) fn within(recipe: &mut Recipe, include: &[Bounds], exclude: &[Bounds]) -> Decider {
+    let shapes = |bounds: &[Bounds]| bounds.iter().copied().map(Shape::Rectangle).collect();
+    let region = Region {
+        include: shapes(include),
+        exclude: shapes(exclude),
+        around: include[0],
+        crop: false,
+        fill: None,
+        box_share_min: Some(0.5),
+    };
+    let mask = Mask::new(&region, (80, 40));
+    recipe.region = Some(region);
+    Decider::new(Some(Arc::new(mask.unwrap())))
+}
+
+pub(super) fn bounds(x_px: u32, y_px: u32, width_px: u32, height_px: u32) -> Bounds {
+    Bounds { height_px, width_px, x_px, y_px }
+}
+
+#[test]
+fn only_what_lies_in_the_region_counts_in_a_map() {
+    // A 4x4 map on a frame of 80x40: one value is 20x10 px, with its centre at 10, 5 and so on. Defects in two corners.
+    let mut map = vec![-9.0_f32; 2 * 16];
+    map[0] = 9.0;
+    map[15] = 2.0;
+    let by = |map_score, include: &[Bounds], exclude: &[Bounds]| {
+        let mut recipe = segmenter(map_score);
+        let mut decider = within(&mut recipe, include, exclude);
+        decider.decide(&recipe, None, &outputs(&[1, 2, 4, 4], &map), &sharp(), (80, 40)).unwrap()
+    };
+    let right = [bounds(40, 0, 40, 40)];
+    let judged = by(MapScore::Max, &right, &[]);
+    assert!((judged.scores[0].score.get() - sigmoid(2.0)).abs() < 1e-6);
+    assert_eq!(judged.areas[0], area(200, Some(bounds(60, 30, 20, 10))));
+    // Of eight values that count one is a defect.
+    assert_eq!(by(MapScore::AreaShare, &right, &[]).scores[0].score, score(0.125));
+    // More than count means all that count, not those outside.
+    let mean = by(MapScore::TopKMean { k: 16 }, &right, &[]).scores[0].score.get();
+    assert!((mean - (sigmoid(2.0) + 7.0 * sigmoid(-9.0)) / 8.0).abs() < 1e-6);
+    let without = by(MapScore::Max, &right, &[bounds(70, 35, 1, 1)]);
+    assert_eq!((without.verdict, &without.areas[0]), (Verdict::Ok, &area(0, None)));
+    // The centre of a value decides, and a region between the centres has no score.
+    let mut recipe = segmenter(MapScore::Max);
+    let mut decider = within(&mut recipe, &[bounds(11, 0, 18, 40)], &[]);
+    let refused = decider.decide(&recipe, None, &outputs(&[1, 2, 4, 4], &map), &sharp(), (80, 40)).unwrap_err();
+    assert_eq!(refused, DecideError::NothingCounts { tensor: "out".into() });
+}
+
+#[test]
+fn the_padding_of_a_letterbox_never_counts_where_there_is_a_region() {
+    let mut recipe = segmenter(MapScore::AreaShare);
+    recipe.input.fit = Fit::Letterbox { pad: 114 };
+    // The frame lies in rows 2 to 5 of the 8x8 input, and of the map; only the padding is a defect.
+    let mut map = vec![9.0; 2 * 64];
+    [16..48, 80..112].into_iter().for_each(|rows| map[rows].fill(-9.0));
+    let mut decider = within(&mut recipe, &[bounds(0, 0, 80, 40)], &[]);
+    let judged = decider.decide(&recipe, None, &outputs(&[1, 2, 8, 8], &map), &sharp(), (80, 40)).unwrap();
+    assert_eq!((judged.verdict, judged.score), (Verdict::Ok, score(0.0)));
+}
+
+#[test]
+fn the_area_of_an_anomaly_is_that_in_the_region() {
+    let kind = OutputKind::Anomaly { score_tensor: "score".into(), pixel_threshold: Some(0.5) };
+    let mut recipe = recipe(kind, Activation::None, vec![defect("anomaly", 0.3, 0.6)]);
+    let mut decider = within(&mut recipe, &[bounds(0, 0, 40, 40)], &[]);
+    let mut outputs = outputs(&[1, 1, 2, 2], &[0.1, 0.9, 0.9, 0.1]);
+    outputs.push("score", [1], &[0.4]);
+    let judged = decider.decide(&recipe, None, &outputs, &sharp(), (80, 40)).unwrap();
+    assert_eq!((judged.score, &judged.areas[0]), (score(0.4), &area(800, Some(bounds(0, 20, 40, 20)))));
 }
 
 #[test]
@@ -272,7 +371,7 @@ proptest! {
         scored.sort_by(|a, b| b.total_cmp(a));
         let k_here = (k as usize).min(48);
         let expected = scored[..k_here].iter().map(|value| f64::from(*value)).sum::<f64>() / k_here as f64;
-        let found = score_of_map(&values, to_score, MapScore::TopKMean { k }, from, &mut Vec::new());
+        let found = score_of_map(&values, values.len(), to_score, MapScore::TopKMean { k }, from, &mut Vec::new());
         prop_assert!((f64::from(found) - expected).abs() < 1e-7);
     }
 
@@ -285,7 +384,7 @@ proptest! {
         let values = vec![value; shape.iter().product()];
         let outputs = outputs(&shape, &values);
         for recipe in [classifier(vec![defect("a", 0.3, 0.6)]), segmenter(MapScore::TopKMean { k: 3 })] {
-            if let Ok(judged) = decide(&recipe, None, &outputs, &sharp(), frame, &mut Scratch::default()) {
+            if let Ok(judged) = Decider::default().decide(&recipe, None, &outputs, &sharp(), frame) {
                 for area in judged.areas {
                     prop_assert!(area.bounds.is_none_or(|b| b.x_px + b.width_px <= frame.0 && b.y_px + b.height_px <= frame.1));
                 }

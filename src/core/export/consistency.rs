@@ -3,7 +3,7 @@
 use super::table::deciding_label;
 use crate::{
     core::lineage::entry::{Decision, LabelRecord},
-    types::{Score, Verdict},
+    types::{Bounds, Score, Verdict},
 };
 
 /// In what a decision contradicts itself.
@@ -17,6 +17,8 @@ pub enum Contradiction {
     Score { found: Score, largest: Score },
     #[error("its scores and thresholds give {expected}, it says {found}, and no reason explains that")]
     Verdict { expected: Verdict, found: Verdict },
+    #[error("label {0:?} was found in no box, in a box of no pixel or in one beyond the image")]
+    Place(String),
     #[error("none of its labels is a defect")]
     NoDefect,
     #[error("its reason {0:?} does not follow from its scores and thresholds")]
@@ -35,6 +37,7 @@ pub fn check(decision: &Decision) -> Result<(), Contradiction> {
     };
     let mut expected = Verdict::Ok;
     for label in &decision.scores.labels {
+        check_place(decision, label)?;
         match (label.review, label.reject) {
             (Some(review), Some(reject)) if review <= reject => {
                 expected = expected.max(verdict_of(label.score, review, reject, exceeds));
@@ -62,6 +65,19 @@ pub fn check(decision: &Decision) -> Result<(), Contradiction> {
     } else {
         Err(Contradiction::Verdict { expected, found: decision.verdict })
     }
+}
+
+/// The box that gave a score lies in the image, and is there exactly if boxes were found.
+fn check_place(decision: &Decision, label: &LabelRecord) -> Result<(), Contradiction> {
+    let image = &decision.image;
+    let is_in_image = |at: Bounds| {
+        let fits =
+            |start: u32, side: u32, whole: u32| side > 0 && u64::from(start) + u64::from(side) <= u64::from(whole);
+        fits(at.x_px, at.width_px, image.width) && fits(at.y_px, at.height_px, image.height)
+    };
+    let is_right =
+        label.at.is_none_or(is_in_image) && label.boxes.is_none_or(|boxes| (boxes > 0) == label.at.is_some());
+    if is_right { Ok(()) } else { Err(Contradiction::Place(label.label.clone())) }
 }
 
 /// A reason of this release that sends a part to a person whatever its scores say.
@@ -136,6 +152,30 @@ mod tests {
         assert_eq!(check(&at_threshold), Err(Contradiction::Reason("reject:scratch".into())));
         at_threshold.scores.comparator = "=".into();
         assert!(matches!(check(&at_threshold), Err(Contradiction::Comparator(_))));
+    }
+
+    #[test]
+    fn what_was_found_lies_in_the_image_and_is_counted() {
+        let bounds = |x_px, y_px, width_px, height_px| Some(Bounds { height_px, width_px, x_px, y_px });
+        let with = |at, boxes| {
+            let mut decision = decision(1);
+            decision.scores.labels[0].at = at;
+            decision.scores.labels[0].boxes = boxes;
+            check(&decision)
+        };
+        // The image has 512x512 px.
+        for (at, boxes) in [(bounds(0, 0, 512, 512), Some(1)), (bounds(511, 511, 1, 1), None), (None, Some(0))] {
+            assert_eq!(with(at, boxes), Ok(()));
+        }
+        for (at, boxes) in [
+            (bounds(1, 0, 512, 512), Some(1)),
+            (bounds(0, u32::MAX, 1, 1), Some(1)),
+            (bounds(0, 0, 0, 1), Some(1)),
+            (bounds(0, 0, 1, 1), Some(0)),
+            (None, Some(1)),
+        ] {
+            assert_eq!(with(at, boxes), Err(Contradiction::Place("scratch".into())), "{at:?} {boxes:?}");
+        }
     }
 
     #[test]

@@ -358,6 +358,8 @@ fn part_decision(part: u64, counter: u64) -> (Decision, Vec<Opening>) {
         ("", Verdict::Ok)
     };
     let record = |label: &str, score_value: f32, review, reject| LabelRecord {
+        at: None,
+        boxes: None,
         label: label.into(),
         reject: Some(score(reject)),
         review: Some(score(review)),

@@ -10,16 +10,18 @@ use serde::{Deserialize, Serialize};
 pub use self::retention::{Destroyed, Retention, RetentionEvent};
 use super::{period::PeriodClose, private::PrivateField};
 use crate::types::{
-    Blake3Digest, CameraId, EntryIndex, FrameId, FrameKey, Instant, LineId, ProductId, RecipeRef, Score, Sha256Digest,
-    StationId, Verdict,
+    Blake3Digest, Bounds, CameraId, EntryIndex, FrameId, FrameKey, Instant, LineId, ProductId, RecipeRef, Score,
+    Sha256Digest, StationId, Verdict,
 };
 
 /// Longest entry in bytes. A decision with sixteen labels takes about 3 KiB.
 pub const ENTRY_BYTES_MAX: usize = 8 * 1024;
 /// Largest counter, because integers above 2^53 - 1 change their value in JavaScript and other JSON readers.
 pub const COUNTER_MAX: u64 = (1 << 53) - 1;
-/// The version every entry written by this release carries in `v`. Version 1 repeats thresholds for every label.
+/// The version that entries of this release carry in `v`. Version 1 repeats thresholds for every label.
 pub const ENTRY_VERSION: u32 = 2;
+/// The version of a decision that says where labels were found, and of nothing else; the newest this release reads.
+pub const PLACED_VERSION: u32 = 3;
 
 /// One entry of the log, by its `kind`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,10 +47,12 @@ pub enum EntryError {
     TooLong(usize),
     #[error("an entry is a JSON object with `v`, `kind` and the kind's own keys: {0}")]
     Json(#[from] serde_json::Error),
-    #[error("entry version {found} is newer than this release reads ({ENTRY_VERSION}); use a newer lineproof")]
+    #[error("entry version {found} is newer than this release reads ({PLACED_VERSION}); use a newer lineproof")]
     Newer { found: u32 },
     #[error("an entry of version 1 has no {0}; that came with version 2")]
     Later(&'static str),
+    #[error("a decision has version 3 if its labels say where they were found, and no other has")]
+    Places,
 }
 
 // Every struct below lists its fields in alphabetical order, because serde writes them in that order and
@@ -230,6 +234,10 @@ pub struct ScoresRecord {
 /// The score of one label and the thresholds it was held against.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LabelRecord {
+    /// The box or the tile that gave the score.
+    pub at: Option<Bounds>,
+    /// Boxes that a detection model found and the recipe kept.
+    pub boxes: Option<u32>,
     pub label: String,
     /// Absent for a label that is no defect.
     pub reject: Option<Score>,
@@ -260,6 +268,10 @@ struct ScoresWire {
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct LabelWire {
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    at: Option<Bounds>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    boxes: Option<u32>,
     /// `false`, or left out.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     defect: Option<False>,
@@ -306,7 +318,8 @@ impl TryFrom<ScoresWire> for ScoresRecord {
             }
             let is_sharing = !has_own && label.defect.is_none();
             let (reject, review) = if is_sharing { (reject, review) } else { (label.reject, label.review) };
-            Ok(LabelRecord { label: label.label, reject, review, score: label.score })
+            let LabelWire { at, boxes, label, score, .. } = label;
+            Ok(LabelRecord { at, boxes, label, reject, review, score })
         };
         Ok(Self { comparator, decision, labels: labels.into_iter().map(label).collect::<Result<_, _>>()? })
     }
@@ -323,6 +336,8 @@ impl From<ScoresRecord> for ScoresWire {
             let is_good = shared.is_some() && label.reject.is_none() && label.review.is_none();
             let own = |score: Option<Score>| score.filter(|_| !is_shared);
             LabelWire {
+                at: label.at,
+                boxes: label.boxes,
                 defect: is_good.then_some(False),
                 label: label.label.clone(),
                 reject: own(label.reject),
@@ -507,12 +522,13 @@ impl Entry {
         }
         // Nearly every entry is a decision of today's version: read once, not first for its head and then whole.
         if let Ok(decision) = serde_json::from_slice::<Decision>(bytes)
-            && decision.v == ENTRY_VERSION
+            && decision.v >= ENTRY_VERSION
+            && decision.v == decision.version()
         {
             return Ok(Self::Decision(Box::new(decision)));
         }
         let head: Head = serde_json::from_slice(bytes)?;
-        if head.v == 0 || head.v > ENTRY_VERSION {
+        if head.v == 0 || head.v > PLACED_VERSION {
             return Err(EntryError::Newer { found: head.v });
         }
         Ok(match head.kind.as_str() {
@@ -520,7 +536,11 @@ impl Entry {
                 if head.v == 1 {
                     refuse_version_2(bytes)?;
                 }
-                Self::Decision(serde_json::from_slice(bytes)?)
+                let decision: Decision = serde_json::from_slice(bytes)?;
+                if (head.v == PLACED_VERSION) != (decision.version() == PLACED_VERSION) {
+                    return Err(EntryError::Places);
+                }
+                Self::Decision(Box::new(decision))
             }
             "gap" => Self::Gap(serde_json::from_slice(bytes)?),
             "recipe" => Self::Recipe(serde_json::from_slice(bytes)?),
@@ -607,6 +627,13 @@ impl Decision {
     /// [`EntryError::TooLong`] above [`ENTRY_BYTES_MAX`].
     pub fn encode(&self) -> Result<Vec<u8>, EntryError> {
         bounded(serde_json::to_vec(self)?)
+    }
+
+    /// The version that what it says asks for.
+    #[must_use]
+    pub fn version(&self) -> u32 {
+        let is_placed = self.scores.labels.iter().any(|label| label.at.is_some() || label.boxes.is_some());
+        if is_placed { PLACED_VERSION } else { ENTRY_VERSION }
     }
 
     /// What makes the decision's frame unique for retries.

@@ -3,25 +3,34 @@
 //! A model meets at inference what it met in training, so each resize method is the named library's own arithmetic, to
 //! the bit where that library works in integers: a difference between training and serving is a defect.
 
+mod cut;
 mod opencv;
+mod pair;
 mod pillow;
 
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+
+use self::pair::Golden;
+pub use self::pair::Prepared;
+
 use super::{
     frame::{Frame, Pixels, luma_of},
-    recipe::{Colour, Fit, Input, Recipe, Resize},
+    mask::Mask,
+    recipe::{Colour, Fit, Input, Pair, Recipe, Resize},
 };
+use crate::types::Bounds;
 
 /// Why a frame cannot become a tensor.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum PrepareError {
-    #[error("the frame has {found} px and the recipe does not resize; it takes exactly {wanted} px")]
+    #[error("the frame gives the model {found} px and the recipe does not resize; it takes exactly {wanted} px")]
     Size { found: String, wanted: String },
 }
 
-/// Where a frame lies in the model's input, in pixels of the input.
+/// Where a view of a frame lies in the model's input, in pixels of the input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Placement {
     pub left_px: u32,
@@ -35,15 +44,15 @@ impl Placement {
     /// at .5, and centres; an odd pixel of padding goes right or below. That is Ultralytics' `LetterBox`.
     #[must_use]
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "lengths of at most 4096 px")]
-    pub fn of(input: &Input, frame_width_px: u32, frame_height_px: u32) -> Self {
+    pub fn of(input: &Input, view_width_px: u32, view_height_px: u32) -> Self {
         let (width_px, height_px) = (input.width_px, input.height_px);
         match input.fit {
             Fit::Stretch => Self { left_px: 0, top_px: 0, width_px, height_px },
             Fit::Letterbox { .. } => {
-                let (frame_width, frame_height) = (f64::from(frame_width_px), f64::from(frame_height_px));
-                let ratio = (f64::from(height_px) / frame_height).min(f64::from(width_px) / frame_width);
-                let side = |frame: f64, most: u32| ((frame * ratio).round_ties_even() as u32).clamp(1, most);
-                let (inner_width, inner_height) = (side(frame_width, width_px), side(frame_height, height_px));
+                let (view_width, view_height) = (f64::from(view_width_px), f64::from(view_height_px));
+                let ratio = (f64::from(height_px) / view_height).min(f64::from(width_px) / view_width);
+                let side = |view: f64, most: u32| ((view * ratio).round_ties_even() as u32).clamp(1, most);
+                let (inner_width, inner_height) = (side(view_width, width_px), side(view_height, height_px));
                 let offset = |outer: u32, inner: u32| (f64::from(outer - inner) / 2.0 - 0.1).round_ties_even() as u32;
                 Self {
                     left_px: offset(width_px, inner_width),
@@ -59,13 +68,18 @@ impl Placement {
 /// Prepares frames for one recipe, reusing its buffers. One per thread.
 pub struct Preprocessor {
     input: Input,
+    /// The pixels that count, and the level, of 255, that the model sees in place of the others.
+    fill: Option<(Arc<Mask>, u8)>,
+    golden: Option<Golden>,
     /// Tensor value of every 8-bit level, per channel of the tensor.
     tables: Vec<[f32; 256]>,
     plan: Option<Plan>,
+    window: Samples,
     luma: Vec<u8>,
     resized: Samples,
     scratch: Samples,
     tensor: Vec<f32>,
+    stacked: Vec<f32>,
 }
 
 /// Buffers for 8- and 16-bit samples; a frame uses one of the two.
@@ -75,7 +89,7 @@ struct Samples {
     words: Vec<u16>,
 }
 
-/// What depends on the frame's size and depth only: kept while frames keep them.
+/// What depends on the view's size and the frame's depth only: kept while they stay the same.
 struct Plan {
     source: (u32, u32),
     is_deep: bool,
@@ -96,6 +110,13 @@ impl Preprocessor {
         Self::with_input(recipe.input.clone())
     }
 
+    /// The same, with the recipe's `fill` in place of what `mask` leaves out.
+    #[must_use]
+    pub fn filled(self, recipe: &Recipe, mask: Option<Arc<Mask>>) -> Self {
+        let level = recipe.region.as_ref().and_then(|region| region.fill);
+        Self { fill: mask.zip(level), ..self }
+    }
+
     fn with_input(input: Input) -> Self {
         let tables = (0..input.channels())
             .map(|channel| {
@@ -109,32 +130,69 @@ impl Preprocessor {
         let tensor = vec![0.0; input.channels() * input.width_px as usize * input.height_px as usize];
         Self {
             input,
+            fill: None,
+            golden: None,
             tables,
             plan: None,
+            window: Samples::default(),
             luma: Vec::new(),
             resized: Samples::default(),
             scratch: Samples::default(),
             tensor,
+            stacked: Vec::new(),
         }
     }
 
-    /// Shape of the tensor: `[1, C, height_px, width_px]`.
-    #[must_use]
-    pub fn shape(&self) -> [usize; 4] {
-        [1, self.input.channels(), self.input.height_px as usize, self.input.width_px as usize]
+    /// The same, comparing every frame with `template`, which is prepared for these views as frames are.
+    ///
+    /// # Errors
+    /// As [`Self::prepare_view`].
+    pub fn compared_with(mut self, pair: Pair, template: &Frame<'_>, views: &[Bounds]) -> Result<Self, PrepareError> {
+        let prepared = views.iter().map(|view| Ok((*view, self.prepare_view(template, *view)?.tensor.to_vec())));
+        let views = prepared.collect::<Result<Vec<_>, _>>()?;
+        Ok(Self { golden: Some(Golden { pair, views }), ..self })
     }
 
-    /// The tensor of one frame, of [`Self::shape`], until the next call.
+    /// Shape of the tensor: `[1, C, height_px, width_px]`, twice as many channels with a stacked template.
+    #[must_use]
+    pub fn shape(&self) -> [usize; 4] {
+        self.input.shape(self.golden.as_ref().map(|golden| &golden.pair))
+    }
+
+    /// Whether the model has a second input, for the template.
+    #[must_use]
+    pub fn has_second_input(&self) -> bool {
+        self.golden.as_ref().is_some_and(|golden| matches!(golden.pair, Pair::Input { .. }))
+    }
+
+    /// The tensor of a whole frame, as [`Self::prepare_view`] makes it.
+    ///
+    /// # Errors
+    /// As [`Self::prepare_view`].
+    pub fn prepare(&mut self, frame: &Frame<'_>) -> Result<&[f32], PrepareError> {
+        Ok(self.prepare_view(frame, Bounds::whole((frame.width_px, frame.height_px)))?.tensor)
+    }
+
+    /// What the model gets of `view`, a part of the frame: a tensor of [`Self::shape`], until the next call. Nothing outside the view has any
+    /// part in it.
     ///
     /// A gray frame for a colour model is repeated in all three channels.
     ///
     /// # Errors
-    /// [`PrepareError::Size`] when the recipe does not resize and the frame has another size.
-    pub fn prepare(&mut self, frame: &Frame<'_>) -> Result<&[f32], PrepareError> {
-        self.plan_for(frame)?;
+    /// [`PrepareError::Size`] when the recipe does not resize and the view has another size.
+    pub fn prepare_view(&mut self, frame: &Frame<'_>, view: Bounds) -> Result<Prepared<'_>, PrepareError> {
+        self.plan_for(frame, view)?;
         let plan = self.plan.as_ref().expect("just planned");
+        let Self { input, fill, tables, window, luma, resized, scratch, tensor, .. } = self;
+        let is_whole = view == Bounds::whole((frame.width_px, frame.height_px));
+        let cut;
+        let frame = if is_whole && fill.is_none() {
+            frame
+        } else {
+            cut = cut::cut(frame, view, fill.as_ref().map(|(mask, level)| (mask.as_ref(), *level)), window);
+            &cut
+        };
         let (width, height) = (frame.width_px as usize, frame.height_px as usize);
-        let Self { input, tables, luma, resized, scratch, tensor, .. } = self;
         let target = Target::new(input, plan.placement);
         match frame.pixels {
             Pixels::Rgb8(data) if input.colour == Colour::Gray => {
@@ -156,17 +214,21 @@ impl Preprocessor {
                 target.fill_16(samples, full_scale, tensor);
             }
         }
-        Ok(&self.tensor)
+        let Self { golden, tensor, stacked, .. } = self;
+        Ok(match golden {
+            Some(golden) => golden.put(view, tensor, stacked),
+            None => Prepared { tensor, template: None },
+        })
     }
 
-    fn plan_for(&mut self, frame: &Frame<'_>) -> Result<(), PrepareError> {
-        let source = (frame.width_px, frame.height_px);
+    fn plan_for(&mut self, frame: &Frame<'_>, view: Bounds) -> Result<(), PrepareError> {
+        let source = view.size();
         let is_deep = matches!(frame.pixels, Pixels::Gray16 { .. });
         if self.plan.as_ref().is_some_and(|plan| plan.source == source && plan.is_deep == is_deep) {
             return Ok(());
         }
         let input = &self.input;
-        let placement = Placement::of(input, frame.width_px, frame.height_px);
+        let placement = Placement::of(input, view.width_px, view.height_px);
         let target = (placement.width_px, placement.height_px);
         let convolution = |filter| Resampler::Convolution(pillow::Convolution::new(source, target, filter));
         let resampler = match input.resize {
@@ -219,7 +281,7 @@ fn normalised(value: f32, full_scale: f32, input: &Input, channel: usize) -> f32
     (value / full_scale - input.mean[channel]) / input.std[channel]
 }
 
-/// The tensor and the place in it that the frame fills.
+/// The tensor and the place in it that the view fills.
 struct Target<'i> {
     input: &'i Input,
     placement: Placement,
@@ -230,7 +292,7 @@ impl<'i> Target<'i> {
         Self { input, placement }
     }
 
-    /// Every row of the frame's place in one plane of the tensor.
+    /// Every row of the view's place in one plane of the tensor.
     fn rows<'t>(&self, plane: &'t mut [f32]) -> impl Iterator<Item = &'t mut [f32]> {
         let Placement { left_px, top_px, width_px, height_px } = self.placement;
         let left = left_px as usize;

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use super::*;
-use crate::core::recipe::FrameFormat;
+use crate::core::recipe::{FrameFormat, Region, Shape};
 
 #[derive(Deserialize)]
 struct Vector {
@@ -156,7 +156,89 @@ fn a_letterbox_keeps_the_aspect_ratio_and_pads_the_rest() {
 fn without_resizing_another_size_is_refused() {
     let mut preprocessor = Preprocessor::with_input(input("none", Colour::Gray, (2, 2)));
     let refused = preprocessor.prepare(&gray(2, 1, &[0, 0])).unwrap_err();
-    assert_eq!(refused.to_string(), "the frame has 2x1 px and the recipe does not resize; it takes exactly 2x2 px");
+    assert_eq!(
+        refused.to_string(),
+        "the frame gives the model 2x1 px and the recipe does not resize; it takes exactly 2x2 px"
+    );
+}
+
+#[test]
+fn a_view_is_resized_as_if_it_were_a_frame_of_its_own() {
+    let (width, height) = (24, 18);
+    let words = noise(3 * 24 * 18, 256);
+    let bytes: Vec<u8> = words.iter().map(|word| *word as u8).collect();
+    let deep = noise(24 * 18, 65536);
+    let view = Bounds { height_px: 9, width_px: 11, x_px: 5, y_px: 6 };
+    let cut = |channels: usize| {
+        let row = |y: usize| channels * (y * 24 + 5)..channels * (y * 24 + 16);
+        (6..15).flat_map(row).collect::<Vec<_>>()
+    };
+    let rgb: Vec<u8> = cut(3).iter().map(|at| bytes[*at]).collect();
+    let gray: Vec<u8> = cut(1).iter().map(|at| bytes[*at]).collect();
+    let deep_cut: Vec<u16> = cut(1).iter().map(|at| deep[*at]).collect();
+    let cases = [
+        (Pixels::Rgb8(&bytes), Pixels::Rgb8(&rgb)),
+        (Pixels::Gray8(&bytes[..24 * 18]), Pixels::Gray8(&gray)),
+        (Pixels::Gray16 { data: &deep, full_scale: 65535 }, Pixels::Gray16 { data: &deep_cut, full_scale: 65535 }),
+    ];
+    for (whole, part) in cases {
+        let whole = Frame { format: FrameFormat::Png, width_px: width, height_px: height, pixels: whole };
+        let part = Frame { format: FrameFormat::Png, width_px: 11, height_px: 9, pixels: part };
+        let mut preprocessor = Preprocessor::with_input(input("pillow-bicubic", Colour::Gray, (7, 5)));
+        let expected = preprocessor.prepare(&part).unwrap().to_vec();
+        assert_eq!(preprocessor.prepare_view(&whole, view).unwrap().tensor, expected);
+    }
+}
+
+#[test]
+fn what_does_not_count_is_painted_over_before_the_model_sees_it() {
+    let region = Region {
+        include: vec![Shape::Rectangle(Bounds { height_px: 2, width_px: 2, x_px: 1, y_px: 1 })],
+        exclude: vec![Shape::Rectangle(Bounds { height_px: 1, width_px: 1, x_px: 2, y_px: 2 })],
+        around: Bounds { height_px: 2, width_px: 2, x_px: 1, y_px: 1 },
+        crop: false,
+        fill: Some(9),
+        box_share_min: None,
+    };
+    let mask = Arc::new(Mask::new(&region, (4, 4)).unwrap());
+    let filled = |(width, height): (u32, u32)| Preprocessor {
+        fill: Some((Arc::clone(&mask), 9)),
+        ..Preprocessor::with_input(input("none", Colour::Gray, (width, height)))
+    };
+    let frame = gray(4, 4, &[100; 16]);
+    let whole = levels(filled((4, 4)).prepare(&frame).unwrap(), 1, 255.0);
+    assert_eq!(whole, [9, 9, 9, 9, 9, 100, 100, 9, 9, 100, 9, 9, 9, 9, 9, 9]);
+    let view = Bounds { height_px: 3, width_px: 2, x_px: 2, y_px: 1 };
+    assert_eq!(levels(filled((2, 3)).prepare_view(&frame, view).unwrap().tensor, 1, 255.0), [100, 9, 9, 9, 9, 9]);
+    // The same shade in 10 bits: 9 of 255 is 36 of 1023.
+    let words = [800; 16];
+    let pixels = Pixels::Gray16 { data: &words, full_scale: 1023 };
+    let deep = Frame { format: FrameFormat::Png, width_px: 4, height_px: 4, pixels };
+    assert_eq!(levels(filled((4, 4)).prepare(&deep).unwrap(), 1, 1023.0)[4..7], [36, 800, 800]);
+}
+
+#[test]
+fn frame_and_template_are_prepared_alike_and_put_together_in_three_ways() {
+    let template = gray(4, 2, &[0, 10, 20, 30, 40, 50, 60, 70]);
+    let frame = gray(4, 2, &[10, 10, 25, 30, 40, 51, 60, 90]);
+    let views = [Bounds::whole((4, 2)), Bounds { height_px: 2, width_px: 2, x_px: 2, y_px: 0 }];
+    let compared = |pair: Pair| {
+        Preprocessor::with_input(input("pillow-nearest", Colour::Gray, (2, 2)))
+            .compared_with(pair, &template, &views)
+            .unwrap()
+    };
+    let shades = |values: &[f32]| values.iter().map(|value| (value * 255.0).round() as i32).collect::<Vec<_>>();
+    let mut stack = compared(Pair::Stack);
+    assert_eq!(stack.shape(), [1, 2, 2, 2]);
+    assert_eq!(shades(stack.prepare_view(&frame, views[1]).unwrap().tensor), [25, 30, 60, 90, 20, 30, 60, 70]);
+    let mut difference = compared(Pair::Difference);
+    assert_eq!((difference.shape(), difference.has_second_input()), ([1, 1, 2, 2], false));
+    assert_eq!(shades(difference.prepare_view(&frame, views[1]).unwrap().tensor), [5, 0, 0, 20]);
+    let mut input = compared(Pair::Input { tensor: "golden".into() });
+    let prepared = input.prepare_view(&frame, views[0]).unwrap();
+    assert_eq!(shades(prepared.tensor), [10, 30, 51, 90]);
+    assert_eq!(shades(prepared.template.unwrap()), [10, 30, 50, 70]);
+    assert!(input.has_second_input());
 }
 
 #[test]

@@ -4,8 +4,13 @@
 //! order, lengths agree, sizes are bounded.
 
 mod calibration;
+mod detection;
+mod output;
 mod parse;
 mod reader;
+mod region;
+mod template;
+mod tiling;
 
 #[cfg(test)]
 mod tests;
@@ -13,7 +18,12 @@ mod tests;
 use std::{fmt, str::FromStr};
 
 pub use calibration::{COEFFICIENT_MAX, Calibration, Method, NOTE_BYTES_MAX};
+pub use detection::{BOXES_MAX, BoxLabels, BoxLayout, Detection};
+pub use output::{Activation, MapScore, Output, OutputKind};
 use parse::{name, version};
+pub use region::{CORNERS_MAX, Region, SHAPES_MAX, Shape};
+pub use template::{Pair, TEMPLATE_VALUES_MAX, Template};
+pub use tiling::{Merge, TILES_MAX, Tiling};
 
 use crate::types::{Blake3Digest, PixelFormat, RecipeRef, Score};
 
@@ -28,6 +38,9 @@ pub const TENSOR_NAME_BYTES_MAX: usize = 128;
 /// Most labels. With [`LABEL_BYTES_MAX`] this keeps a decision entry under its 8 KiB: 24 labels of (48 + 115) bytes,
 /// 24 reasons of 58 bytes and 2 KiB for the rest make 7.3 KiB.
 pub const LABELS_MAX: usize = 24;
+/// Most labels where a decision also says where each was found: 24 more bytes of JSON and four numbers, 16 labels of
+/// (48 + 115 + 75) bytes, 16 reasons of 58 bytes and 2 KiB for the rest make 6.7 KiB.
+pub const PLACED_LABELS_MAX: usize = 16;
 /// Longest label in bytes.
 pub const LABEL_BYTES_MAX: usize = 48;
 /// Longest side of a frame in pixels.
@@ -60,7 +73,7 @@ pub enum RecipeError {
     OtherModel { recipe: RecipeRef, calibration: String, fitted_on: Blake3Digest, model: Blake3Digest },
 }
 
-/// A validated recipe, format 1.
+/// A validated recipe, format 1 or 2. Everything that format 1 cannot say is absent in it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Recipe {
     /// The recipe digest: BLAKE3 of the file's bytes.
@@ -72,6 +85,12 @@ pub struct Recipe {
     pub calibration: Option<FileRef>,
     pub frame: FrameRules,
     pub quality: QualityBounds,
+    /// Where defects count; everywhere without one. Format 2.
+    pub region: Option<Region>,
+    /// Tiles in which the frame, or the crop of it, is looked at; in one piece without it. Format 2.
+    pub tiling: Option<Tiling>,
+    /// The image of a good part that frames are compared with. Format 2.
+    pub template: Option<Template>,
     pub input: Input,
     pub output: Output,
     pub policy: Policy,
@@ -91,6 +110,20 @@ pub struct FrameRules {
     pub width_px: SideRange,
     pub height_px: SideRange,
     pub encoded_bytes_max: u64,
+}
+
+impl FrameRules {
+    /// Width and height of the largest frame.
+    #[must_use]
+    pub fn largest_px(&self) -> (u32, u32) {
+        (self.width_px.max, self.height_px.max)
+    }
+
+    /// Width of the narrowest frame and height of the lowest.
+    #[must_use]
+    pub fn smallest_px(&self) -> (u32, u32) {
+        (self.width_px.min, self.height_px.min)
+    }
 }
 
 /// Allowed length of one side in pixels, both ends included; `1 <= min <= max`.
@@ -188,6 +221,13 @@ impl Input {
     pub fn channels(&self) -> usize {
         self.colour.channels()
     }
+
+    /// Shape of the tensor of one view, with the template that is put to it.
+    #[must_use]
+    pub fn shape(&self, pair: Option<&Pair>) -> [usize; 4] {
+        let images = if pair == Some(&Pair::Stack) { 2 } else { 1 };
+        [1, images * self.channels(), self.height_px as usize, self.width_px as usize]
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -225,66 +265,6 @@ pub enum Fit {
     Stretch,
     /// The whole frame at its aspect ratio in the middle, the rest filled with `pad` of 255.
     Letterbox { pad: u8 },
-}
-
-/// How the model's output becomes scores.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Output {
-    pub kind: OutputKind,
-    pub tensor: String,
-    pub activation: Activation,
-    /// One per channel, in order; the same labels in the same order as [`Policy::labels`].
-    pub labels: Vec<String>,
-}
-
-impl Output {
-    /// The model outputs that are read.
-    pub fn tensor_names(&self) -> impl Iterator<Item = &str> {
-        let score = match &self.kind {
-            OutputKind::Anomaly { score_tensor, .. } => Some(score_tensor.as_str()),
-            OutputKind::Classification | OutputKind::Segmentation { .. } => None,
-        };
-        std::iter::once(self.tensor.as_str()).chain(score)
-    }
-}
-
-/// What the output tensor holds.
-#[derive(Clone, Debug, PartialEq)]
-pub enum OutputKind {
-    /// `[N, L]`.
-    Classification,
-    /// `[N, L, h, w]`.
-    Segmentation {
-        map_score: MapScore,
-        /// A pixel at or above it is defect area.
-        pixel_threshold: f32,
-    },
-    /// A map `[N, 1, h, w]` or `[N, h, w]` and a score `[N]` or `[N, 1]`.
-    Anomaly {
-        score_tensor: String,
-        /// A pixel at or above it is defect area; without it no area is reported.
-        pixel_threshold: Option<f32>,
-    },
-}
-
-/// How a map becomes one score.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MapScore {
-    Max,
-    /// Mean of the k largest values, of all values if there are fewer.
-    TopKMean {
-        k: u32,
-    },
-    /// Share of the pixels at or above the pixel threshold.
-    AreaShare,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Activation {
-    None,
-    Sigmoid,
-    /// Over labels.
-    Softmax,
 }
 
 /// From scores to a verdict.

@@ -2,13 +2,16 @@
 
 use super::{
     Activation, Colour, Comparator, ENCODED_BYTES_MAX, FRAME_PIXELS_MAX, FRAME_SIDE_PX_MAX, FileRef, Fit, FrameFormat,
-    FrameRules, INPUT_PIXELS_MAX, INPUT_SIDE_PX_MAX, Input, LABEL_BYTES_MAX, LABELS_MAX, LabelPolicy, MapScore,
-    NAME_BYTES_MAX, Output, OutputKind, Policy, QualityBounds, Recipe, RecipeError, Resize, Role, SideRange,
-    TENSOR_NAME_BYTES_MAX, THRESHOLD_MAX, TITLE_BYTES_MAX, TOP_K_MAX,
+    FrameRules, INPUT_PIXELS_MAX, INPUT_SIDE_PX_MAX, Input, LabelPolicy, NAME_BYTES_MAX, Output, OutputKind, Policy,
+    QualityBounds, Recipe, RecipeError, Region, Resize, Role, SideRange, TENSOR_NAME_BYTES_MAX, THRESHOLD_MAX,
+    TITLE_BYTES_MAX, Tiling, detection, output,
     reader::{Document, Placed, Section},
+    region, template, tiling,
 };
 use crate::types::{Blake3Digest, PixelFormat, Score};
 
+/// The newest format. Format 1 is read as it always was: what came with format 2 is not known in it.
+const FORMAT_MAX: u64 = 2;
 /// Encodings plus PFNC names.
 const FORMATS_MAX: usize = 4 + PixelFormat::ALL.len();
 /// Smallest standard deviation; a smaller one makes tensors of infinities.
@@ -19,7 +22,7 @@ const NORMALISATION_MAX: f32 = 1.0e6;
 pub(super) fn recipe(text: &str) -> Result<Recipe, RecipeError> {
     let document = Document::parse(text)?;
     let mut root = document.root();
-    root.required("format")?.integer(1..=1)?;
+    let format = root.required("format")?.integer(1..=FORMAT_MAX)?;
     let name = name(&root.required("name")?)?;
     let version = version(&root.required("version")?)?;
     let title = root.required("title")?.text(TITLE_BYTES_MAX)?;
@@ -30,18 +33,85 @@ pub(super) fn recipe(text: &str) -> Result<Recipe, RecipeError> {
         Some(value) => quality_bounds(value.table()?)?,
         None => QualityBounds::default(),
     };
+    let region = match format {
+        1 => None,
+        _ => root.optional("region").map(|value| Ok((region::region(&value, &frame)?, value))).transpose()?,
+    };
+    let tiling = match format {
+        1 => None,
+        _ => {
+            let region = region.as_ref().map(|(region, _)| region);
+            root.optional("tiling").map(|value| Ok((tiling::tiling(&value, &frame, region)?, value))).transpose()?
+        }
+    };
+    let template = match format {
+        1 => None,
+        _ => root.optional("template").map(|value| Ok((template::template(&value, &frame)?, value))).transpose()?,
+    };
     let input = input(root.required("input")?.table()?)?;
-    let output = output(root.required("output")?.table()?)?;
-    let policy = policy(root.required("policy")?.table()?, &output)?;
-    if input.resize == Resize::None
-        && !(frame.width_px.contains(input.width_px) && frame.height_px.contains(input.height_px))
-    {
-        let size = format!("{}x{}", input.width_px, input.height_px);
-        return Err(root.problem("input.resize", format!("is none, but [frame] does not allow frames of {size} px")));
+    let output = output::output(root.required("output")?.table()?, format, tiling.is_some())?;
+    if let Some((region, value)) = &region {
+        region::check_output(value, region, &output)?;
     }
+    if let Some((tiling, value)) = &tiling {
+        tiling::check_output(value, *tiling, &output)?;
+    }
+    if let Some((template, value)) = &template {
+        let crop = region.as_ref().filter(|(region, _)| region.crop).map(|(region, _)| region.around.size());
+        let view_px = crop.unwrap_or(frame.largest_px());
+        template::check_input(value, template, &input, tiling.as_ref().map(|(tiling, _)| *tiling), view_px)?;
+    }
+    let template = template.map(|(template, _)| template);
+    let (region, tiling) = (region.map(|(region, _)| region), tiling.map(|(tiling, _)| tiling));
+    let policy = policy(root.required("policy")?.table()?, &output, format)?;
+    check_unresized(&root, &frame, region.as_ref(), tiling, &input)?;
     root.finish()?;
     let digest = Blake3Digest::of(text.as_bytes());
-    Ok(Recipe { digest, name, version, title, model, calibration, frame, quality, input, output, policy })
+    Ok(Recipe {
+        digest,
+        name,
+        version,
+        title,
+        model,
+        calibration,
+        frame,
+        quality,
+        region,
+        tiling,
+        template,
+        input,
+        output,
+        policy,
+    })
+}
+
+/// Where nothing is resized, what the model sees must be able to have its size.
+fn check_unresized(
+    root: &Section<'_>,
+    frame: &FrameRules,
+    region: Option<&Region>,
+    tiling: Option<Tiling>,
+    input: &Input,
+) -> Result<(), RecipeError> {
+    if input.resize != Resize::None {
+        return Ok(());
+    }
+    let input_px = (input.width_px, input.height_px);
+    let cropped = region.filter(|region| region.crop).map(|region| region.around.size());
+    let is_met = match (tiling, cropped) {
+        (Some(tiling), _) => {
+            let (width, height) = cropped.unwrap_or(frame.smallest_px());
+            (tiling.width_px, tiling.height_px) == input_px && width >= input_px.0 && height >= input_px.1
+        }
+        (None, Some(cropped)) => cropped == input_px,
+        (None, None) => frame.width_px.contains(input_px.0) && frame.height_px.contains(input_px.1),
+    };
+    if is_met {
+        return Ok(());
+    }
+    let (width, height) = input_px;
+    let problem = format!("is none, but [frame], [region] and [tiling] do not give views of {width}x{height} px");
+    Err(root.problem("input.resize", problem))
 }
 
 /// `[a-z0-9-]`, 1..64 characters.
@@ -65,6 +135,13 @@ pub(super) fn version(value: &Placed<'_>) -> Result<String, RecipeError> {
 
 fn file_ref(value: &Placed<'_>) -> Result<FileRef, RecipeError> {
     let mut section = value.table()?;
+    let file = file_ref_of(&mut section)?;
+    section.finish()?;
+    Ok(file)
+}
+
+/// The keys `file` and `digest` of a section.
+pub(super) fn file_ref_of(section: &mut Section<'_>) -> Result<FileRef, RecipeError> {
     let file_value = section.required("file")?;
     let file = file_value.text(TITLE_BYTES_MAX)?;
     // The name is joined to a folder, so it must not lead out of it on any system.
@@ -73,7 +150,6 @@ fn file_ref(value: &Placed<'_>) -> Result<FileRef, RecipeError> {
         return Err(file_value.problem("is a file name without a path: letters, digits, '.', '_', '-' and '+'"));
     }
     let digest = section.required("digest")?.digest()?;
-    section.finish()?;
     Ok(FileRef { file, digest })
 }
 
@@ -161,7 +237,7 @@ fn fit(section: &mut Section<'_>, resize: Resize) -> Result<Fit, RecipeError> {
         (true, _) if resize == Resize::None => Err(value.problem("is letterbox, which resize = \"none\" cannot do")),
         (true, None) => Err(section.problem("pad", "is missing; fit = \"letterbox\" needs it".to_owned())),
         (true, Some(pad)) => {
-            let pad = u8::try_from(pad.integer(0..=255)?).expect("the range ends at 255");
+            let pad = pad.level()?;
             Ok(Fit::Letterbox { pad })
         }
     }
@@ -182,109 +258,17 @@ fn constants(
     items.iter().map(|item| item.number(allowed.clone())).collect()
 }
 
-#[derive(Clone, Copy, PartialEq)]
-enum Kind {
-    Classification,
-    Segmentation,
-    Anomaly,
-}
-
-fn output(mut section: Section<'_>) -> Result<Output, RecipeError> {
-    let kind = section.required("kind")?.word(&[
-        ("classification", Kind::Classification),
-        ("segmentation", Kind::Segmentation),
-        ("anomaly", Kind::Anomaly),
-    ])?;
-    let tensor = section.required("tensor")?.text(TENSOR_NAME_BYTES_MAX)?;
-    let activation_value = section.required("activation")?;
-    let activation = activation_value.word(&[
-        ("none", Activation::None),
-        ("sigmoid", Activation::Sigmoid),
-        ("softmax", Activation::Softmax),
-    ])?;
-    let labels_value = section.required("labels")?;
-    let labels = labels(&labels_value)?;
-    if kind == Kind::Anomaly && labels.len() != 1 {
-        return Err(labels_value.problem(format!("has {} labels, an anomaly model has exactly one", labels.len())));
-    }
-    if activation == Activation::Softmax && labels.len() < 2 {
-        return Err(activation_value.problem("is softmax over one label, which is always 1"));
-    }
-    let kind = output_kind(&mut section, kind)?;
-    section.finish()?;
-    Ok(Output { kind, tensor, activation, labels })
-}
-
-fn labels(value: &Placed<'_>) -> Result<Vec<String>, RecipeError> {
-    let mut labels: Vec<String> = Vec::new();
-    for item in value.array(LABELS_MAX)? {
-        let label = item.text(LABEL_BYTES_MAX)?;
-        // Labels stand in reason codes and CSV files.
-        if !label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-')) {
-            return Err(item.problem("may hold only letters, digits, '.', '_' and '-'"));
-        }
-        if labels.contains(&label) {
-            return Err(item.problem(format!("names {label} a second time")));
-        }
-        labels.push(label);
-    }
-    Ok(labels)
-}
-
-fn output_kind(section: &mut Section<'_>, kind: Kind) -> Result<OutputKind, RecipeError> {
-    let score_tensor = section.optional("score_tensor");
-    let map_score = section.optional("map_score");
-    let top_k = section.optional("top_k");
-    let threshold = section.optional("pixel_threshold");
-    let needs = |key: &'static str, who: &str| section.problem(key, format!("is missing; {who} needs it"));
-    let only = |value: &Option<Placed<'_>>, who: &str| match value {
-        Some(value) => Err(value.problem(format!("has a meaning only for {who}"))),
-        None => Ok(()),
-    };
-    if kind != Kind::Anomaly {
-        only(&score_tensor, "anomaly models")?;
-    }
-    if kind != Kind::Segmentation {
-        only(&map_score, "segmentation models")?;
-        only(&top_k, "segmentation models")?;
-    }
-    let threshold_of = |value: Placed<'_>| value.number(-THRESHOLD_MAX..=THRESHOLD_MAX);
-    match kind {
-        Kind::Classification => {
-            only(&threshold, "segmentation and anomaly models")?;
-            Ok(OutputKind::Classification)
-        }
-        Kind::Segmentation => {
-            let top_k = top_k.map(|value| value.integer_u32(1..=TOP_K_MAX)).transpose()?;
-            let map_score = map_score.ok_or_else(|| needs("map_score", "segmentation"))?;
-            let map_score = match map_score.word(&[("max", 0), ("top-k-mean", 1), ("area-share", 2)])? {
-                0 => MapScore::Max,
-                1 => MapScore::TopKMean { k: top_k.ok_or_else(|| needs("top_k", "map_score = \"top-k-mean\""))? },
-                _ => MapScore::AreaShare,
-            };
-            let pixel_threshold = threshold_of(threshold.ok_or_else(|| needs("pixel_threshold", "segmentation"))?)?;
-            Ok(OutputKind::Segmentation { map_score, pixel_threshold })
-        }
-        Kind::Anomaly => {
-            let score_tensor = score_tensor.ok_or_else(|| needs("score_tensor", "an anomaly model"))?;
-            Ok(OutputKind::Anomaly {
-                score_tensor: score_tensor.text(TENSOR_NAME_BYTES_MAX)?,
-                pixel_threshold: threshold.map(threshold_of).transpose()?,
-            })
-        }
-    }
-}
-
-fn policy(mut section: Section<'_>, output: &Output) -> Result<Policy, RecipeError> {
+fn policy(mut section: Section<'_>, output: &Output, format: u64) -> Result<Policy, RecipeError> {
     let comparator =
         section.required("comparator")?.word(&[(">=", Comparator::AtOrAbove), (">", Comparator::Above)])?;
     let review = threshold(&section.required("review")?)?;
     let reject_value = section.required("reject")?;
     let reject = threshold(&reject_value)?;
     in_order(&reject_value, review, reject)?;
-    let top_score_min = match section.optional("top_score_min") {
+    let top_score_value = section.optional("top_score_min");
+    let top_score_min = match &top_score_value {
         Some(value) => {
-            let score = threshold(&value)?;
+            let score = threshold(value)?;
             if score != Score::ZERO && output.kind != OutputKind::Classification {
                 return Err(value.problem("has a meaning only for classification models"));
             }
@@ -306,6 +290,19 @@ fn policy(mut section: Section<'_>, output: &Output) -> Result<Policy, RecipeErr
     }
     if labels.iter().all(|policy| policy.role == Role::Ok) {
         return Err(section.problem("class", "leaves no label that is a defect, so every frame would be OK".to_owned()));
+    }
+    let has_ok_label = labels.iter().any(|policy| policy.role == Role::Ok);
+    if let Some(value) = top_score_value.filter(|_| format > 1 && top_score_min > Score::ZERO)
+        && output.activation == Activation::Sigmoid
+        && !has_ok_label
+    {
+        return Err(value.problem(
+            "with activation = \"sigmoid\" would send every part without a defect to a person: no label of it is high; \
+             leave it out, or give the model a label with role = \"ok\"",
+        ));
+    }
+    if let OutputKind::Detection(detection) = &output.kind {
+        detection::check_policy(&reject_value, detection, &labels)?;
     }
     section.finish()?;
     Ok(Policy { comparator, top_score_min, labels })

@@ -167,6 +167,18 @@ impl<'d> Placed<'d> {
         text.parse().map_err(|error: crate::types::DigestError| self.problem(error.to_string()))
     }
 
+    pub(super) fn boolean(&self) -> Result<bool, RecipeError> {
+        match self.value {
+            DeValue::Boolean(value) => Ok(*value),
+            other => Err(self.wrong_type("true or false", other)),
+        }
+    }
+
+    /// A level of 255.
+    pub(super) fn level(&self) -> Result<u8, RecipeError> {
+        Ok(u8::try_from(self.integer(0..=255)?).expect("the range ends at 255"))
+    }
+
     pub(super) fn integer(&self, allowed: std::ops::RangeInclusive<u64>) -> Result<u64, RecipeError> {
         let DeValue::Integer(integer) = self.value else { return Err(self.wrong_type("an integer", self.value)) };
         // Underscores are gone and the sign is kept in `as_str`; a negative number fails to parse as it should.

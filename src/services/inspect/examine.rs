@@ -6,11 +6,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::sight;
 use crate::{
     core::{
-        decide::{self, Judged},
+        decide::{Decider, Judged},
         frame::{self, Frame, RawLayout, Scratch},
-        preprocess::Preprocessor,
+        preprocess::{Prepared, Preprocessor},
         quality::{self, QualityReport},
     },
     planted,
@@ -27,7 +28,7 @@ pub(crate) struct Lane {
     pub session: Box<dyn InferenceSession + Send>,
     preprocessor: Preprocessor,
     outputs: Outputs,
-    decide_scratch: decide::Scratch,
+    decider: Decider,
 }
 
 /// What was seen on one frame.
@@ -48,6 +49,15 @@ pub(crate) enum ExamineError {
     InferenceFault(String),
 }
 
+/// Why a recipe cannot look at frames.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LaneError {
+    #[error(transparent)]
+    Runtime(#[from] InferenceError),
+    #[error("{0}")]
+    Recipe(String),
+}
+
 /// How long each step took.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct StepTimes {
@@ -63,14 +73,13 @@ impl Lane {
         recipe: Arc<LoadedRecipe>,
         runtime: &dyn ModelRuntime,
         options: &SessionOptions,
-    ) -> Result<Self, InferenceError> {
+    ) -> Result<Self, LaneError> {
         let mut session = runtime.load(&recipe.model_spec(), options)?;
-        let preprocessor = Preprocessor::new(&recipe.recipe);
+        let (preprocessor, mut decider) = sight::of(&recipe).map_err(LaneError::Recipe)?;
         let mut outputs = Outputs::default();
-        let shape = preprocessor.shape();
-        let zeros = vec![0.0; shape.iter().product()];
-        session.run(&zeros, shape, &mut outputs)?;
-        Ok(Self { recipe, preprocessor, session, outputs, decide_scratch: decide::Scratch::default() })
+        sight::warm_up(&recipe, &preprocessor, session.as_mut(), &mut decider, &mut outputs)
+            .map_err(LaneError::Recipe)?;
+        Ok(Self { recipe, preprocessor, session, outputs, decider })
     }
 
     /// Decides one frame.
@@ -89,27 +98,28 @@ impl Lane {
         times.decode = watch.lap();
 
         let quality = quality::measure(&frame);
-        let shape = self.preprocessor.shape();
-        let tensor = self.preprocessor.prepare(&frame).map_err(|error| bad_frame(&error))?;
         times.preprocess = watch.lap();
+        let fault = |error: &dyn std::fmt::Display| ExamineError::InferenceFault(error.to_string());
+        let shape = self.preprocessor.shape();
+        for view in self.decider.begin(recipe, (frame.width_px, frame.height_px)) {
+            let prepared = self.preprocessor.prepare_view(&frame, view);
+            let Prepared { tensor, template } = prepared.map_err(|error| bad_frame(&error))?;
+            times.preprocess += watch.lap();
 
-        let ran = self.session.run(tensor, shape, &mut self.outputs).map_err(|error| error.to_string());
-        let ran = if planted::has("inference-error") { Err("a planted error".to_owned()) } else { ran };
-        if !planted::has("ok-on-inference-error") {
-            ran.map_err(ExamineError::InferenceFault)?;
+            let ran = self.session.run_pair(tensor, template, shape, &mut self.outputs);
+            let ran = ran.map_err(|error| error.to_string());
+            let ran = if planted::has("inference-error") { Err("a planted error".to_owned()) } else { ran };
+            if !planted::has("ok-on-inference-error") {
+                ran.map_err(ExamineError::InferenceFault)?;
+            }
+            times.infer += watch.lap();
+
+            let added = self.decider.add(recipe, self.recipe.calibration.as_ref(), &self.outputs);
+            added.map_err(|error| fault(&error))?;
+            times.decide += watch.lap();
         }
-        times.infer = watch.lap();
-
-        let judged = decide::decide(
-            recipe,
-            self.recipe.calibration.as_ref(),
-            &self.outputs,
-            &quality,
-            (frame.width_px, frame.height_px),
-            &mut self.decide_scratch,
-        )
-        .map_err(|error| ExamineError::InferenceFault(error.to_string()))?;
-        times.decide = watch.lap();
+        let judged = self.decider.judge(recipe, &quality).map_err(|error| fault(&error))?;
+        times.decide += watch.lap();
         Ok(Examined { frame, pixels, quality, judged })
     }
 }

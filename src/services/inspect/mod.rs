@@ -12,6 +12,7 @@ pub mod gaps;
 pub mod queue;
 pub mod record;
 pub mod request;
+mod sight;
 mod worker;
 
 use std::{

@@ -116,6 +116,8 @@ pub(crate) fn reasons(judged: &Judged) -> Vec<String> {
 /// Scores and thresholds as a decision has them.
 pub(crate) fn scores(recipe: &Recipe, judged: &Judged) -> ScoresRecord {
     let label = |score: &LabelScore| LabelRecord {
+        at: score.at,
+        boxes: score.boxes,
         label: score.label.clone(),
         reject: score.reject,
         review: score.review,
@@ -138,7 +140,7 @@ pub(super) fn decision(
     runtime: RuntimeRecord,
 ) -> Decision {
     let Examined { frame, pixels, quality, judged } = examined;
-    Decision {
+    let mut decision = Decision {
         calibration: recipe.calibration_digest(),
         camera: request.source.camera.clone(),
         captured: request.captured,
@@ -169,7 +171,9 @@ pub(super) fn decision(
         time: facts.time,
         v: ENTRY_VERSION,
         verdict: judged.verdict,
-    }
+    };
+    decision.v = decision.version();
+    decision
 }
 
 #[cfg(test)]

@@ -58,7 +58,7 @@ impl FrameRequest {
 pub struct Answer {
     pub decision: Box<Decision>,
     pub receipt: Receipt,
-    /// In the order of the decision's labels; empty without a map and for a duplicate.
+    /// In the order of the decision's labels; empty for a duplicate.
     pub areas: Vec<DefectArea>,
     /// Unset when the recorded decision was found instead of made.
     pub timings: Option<Timings>,

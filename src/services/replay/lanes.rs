@@ -12,7 +12,7 @@ use crate::{
         inference::{InferenceError, Optimisation, SessionOptions},
         recipes::{LoadedRecipe, RecipeFiles},
     },
-    services::inspect::examine::Lane,
+    services::inspect::examine::{Lane, LaneError},
     types::Blake3Digest,
 };
 
@@ -92,11 +92,11 @@ fn load(service: &ReplayService, decision: &Decision, key: &Key) -> Result<Lane,
     };
     match Lane::load(recipe, service.runtime.as_ref(), &options) {
         Ok(lane) => Ok(lane),
-        Err(
+        Err(LaneError::Runtime(
             error @ (InferenceError::LibraryMissing { .. }
             | InferenceError::Library { .. }
             | InferenceError::LibraryChanged { .. }),
-        ) => Err(ReplayError::Runtime(error).into()),
+        )) => Err(ReplayError::Runtime(error).into()),
         Err(error) => Err(Failure::Not(NotReplayable::Failed, error.to_string())),
     }
 }
@@ -127,8 +127,16 @@ fn recorded_recipe(service: &ReplayService, decision: &Decision) -> Result<Loade
     if recipe.model.digest != decision.model.digest {
         return Err(no_recipe(format!("the decision names another model than its recipe, {}", recipe.model.digest)));
     }
+    let template = match &recipe.template {
+        None => None,
+        Some(named) => {
+            let template = service.models.template(named.file.digest).map_err(ReplayError::from)?;
+            let no_template = || format!("template {} is not kept here, or its file was changed", named.file.digest);
+            Some(template.ok_or_else(|| no_recipe(no_template()))?)
+        }
+    };
     let texts = RecipeFiles { recipe: text, calibration: calibration_text, model_card: None };
-    Ok(LoadedRecipe { recipe, calibration, model, texts })
+    Ok(LoadedRecipe { recipe, calibration, model, template, texts })
 }
 
 /// A text that is what its name says.

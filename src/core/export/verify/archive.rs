@@ -35,7 +35,7 @@ use crate::{
             private::PrivateField,
             tree::leaf_hash,
         },
-        recipe::{Recipe, Role},
+        recipe::{OutputKind, Recipe, Role},
     },
     types::{Blake3Digest, Sha256Digest},
 };
@@ -489,7 +489,14 @@ impl Contents<'_> {
                 };
                 policy.label == found.label && thresholds == (found.review, found.reject)
             });
-        if same { Ok(true) } else { differs("thresholds") }
+        if !same {
+            return differs("thresholds");
+        }
+        let is_detection = matches!(recipe.output.kind, OutputKind::Detection(_));
+        if labels.iter().any(|label| label.boxes.is_some() != is_detection) {
+            return differs("boxes");
+        }
+        Ok(true)
     }
 
     fn take(&self, slice: Slice, contained: &mut Contained) {

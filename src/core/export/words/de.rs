@@ -249,6 +249,7 @@ pub(super) fn wrong(problem: &Problem) -> String {
                 "model" => "einem anderen Modell",
                 "calibration" => "einer anderen Kalibrierung",
                 "comparator" => "einem anderen Vergleich",
+                "boxes" => "anderen Rahmen",
                 _ => "anderen Schwellen",
             };
             format!("Eintrag {index} wurde mit {what} entschieden, als sein Rezept sagt")
@@ -387,6 +388,11 @@ fn say_contradiction(contradiction: &Contradiction) -> String {
         }
         Contradiction::Verdict { expected, found } => {
             format!("aus Werten und Schwellen folgt {expected}, dort steht {found}, und kein Grund erklärt das")
+        }
+        Contradiction::Place(label) => {
+            format!(
+                "das Label {label:?} wurde in keinem Rahmen gefunden, in einem ohne Pixel oder in einem außerhalb des Bildes"
+            )
         }
         Contradiction::NoDefect => "kein Label ist ein Fehler".into(),
         Contradiction::Reason(reason) => format!("der Grund {reason:?} folgt nicht aus Werten und Schwellen"),

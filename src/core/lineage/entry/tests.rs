@@ -41,6 +41,8 @@ pub(crate) fn decision(counter: u64) -> Decision {
             comparator: ">=".into(),
             decision: score(0.75),
             labels: vec![LabelRecord {
+                at: None,
+                boxes: None,
                 label: "scratch".into(),
                 reject: Some(score(0.6)),
                 review: Some(score(0.3)),
@@ -183,14 +185,16 @@ fn entries_have_sorted_keys_and_no_floats() {
 fn a_later_kind_is_kept_and_a_later_version_is_refused() {
     let later = br#"{"kind":"witness_sighted","time":"2026-11-23T21:43:48.100000000Z","v":1}"#;
     assert_eq!(Entry::parse(later).unwrap().kind(), "witness_sighted");
-    let newer = br#"{"kind":"decision","v":3}"#;
-    assert!(matches!(Entry::parse(newer), Err(EntryError::Newer { found: 3 })));
+    let newer = br#"{"kind":"decision","v":4}"#;
+    assert!(matches!(Entry::parse(newer), Err(EntryError::Newer { found: 4 })));
 }
 
 #[test]
 fn thresholds_that_labels_share_are_written_once() {
     let score = |value: f32| Score::new(value).unwrap();
     let label = |name: &str, bars: Option<(f32, f32)>| LabelRecord {
+        at: None,
+        boxes: None,
         label: name.into(),
         reject: bars.map(|(_, reject)| score(reject)),
         review: bars.map(|(review, _)| score(review)),
@@ -232,6 +236,55 @@ fn version_1_is_read_and_has_nothing_of_version_2() {
     ] {
         assert!(matches!(Entry::parse(lie.as_bytes()), Err(EntryError::Json(_))), "{lie}");
     }
+}
+
+#[test]
+fn a_decision_that_says_where_is_of_version_3_and_no_other_is() {
+    let mut placed = decision(1);
+    placed.scores.labels[0].at = Some(Bounds { height_px: 4, width_px: 3, x_px: 1, y_px: 2 });
+    placed.scores.labels[0].boxes = Some(7);
+    placed.v = placed.version();
+    let text = String::from_utf8(placed.encode().unwrap()).unwrap();
+    assert!(text.contains(r#"{"at":{"height":4,"width":3,"x":1,"y":2},"boxes":7,"label":"scratch","#), "{text}");
+    assert_eq!(Entry::parse(text.as_bytes()).unwrap(), Entry::Decision(Box::new(placed)));
+    let plain = String::from_utf8(decision(1).encode().unwrap()).unwrap();
+    let other_versions = [text.replace(r#""v":3"#, r#""v":2"#), plain.replace(r#""v":2"#, r#""v":3"#)];
+    for lie in other_versions {
+        assert!(matches!(Entry::parse(lie.as_bytes()), Err(EntryError::Places)), "{lie}");
+    }
+    let first = text.replace(r#""v":3"#, r#""v":1"#);
+    assert!(Entry::parse(first.as_bytes()).is_err());
+}
+
+#[test]
+fn the_committed_vector_of_version_3_is_read_and_written_as_it_stands() {
+    let bytes = include_bytes!("../../../../docs/spec/vectors/placed.entry.json");
+    let entry = Entry::parse(bytes).unwrap();
+    assert_eq!(entry.encode().unwrap(), bytes);
+    let Entry::Decision(decision) = entry else { panic!("a decision") };
+    assert_eq!(decision.scores.labels[0].at, Some(Bounds { height_px: 17, width_px: 40, x_px: 230, y_px: 11 }));
+    assert_eq!((decision.scores.labels[1].at, decision.scores.labels[1].boxes), (None, Some(0)));
+}
+
+#[test]
+fn the_largest_decision_that_says_where_fits_into_an_entry() {
+    let mut decision = decision(1);
+    let label = LabelRecord {
+        at: Some(Bounds { height_px: 16_384, width_px: 16_384, x_px: 16_383, y_px: 16_383 }),
+        boxes: Some(300),
+        label: "l".repeat(crate::core::recipe::LABEL_BYTES_MAX),
+        reject: Some(Score::new(0.123_456_79).unwrap()),
+        review: Some(Score::new(0.012_345_679).unwrap()),
+        score: Score::new(0.876_543_2).unwrap(),
+    };
+    decision.scores.labels = vec![label; crate::core::recipe::PLACED_LABELS_MAX];
+    decision.reasons = decision.scores.labels.iter().map(|label| format!("reject:{}", label.label)).collect();
+    // Thresholds of its own for every label.
+    for (at, label) in decision.scores.labels.iter_mut().enumerate() {
+        label.review = Some(Score::new(0.012_345_679 + at as f32 * 0.001).unwrap());
+    }
+    let bytes = decision.encode().unwrap();
+    assert!(bytes.len() < ENTRY_BYTES_MAX - 2048, "{} bytes", bytes.len());
 }
 
 #[test]
