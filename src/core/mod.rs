@@ -14,6 +14,8 @@ pub mod decide;
 #[cfg(feature = "server")]
 pub mod frame;
 #[cfg(feature = "server")]
+pub mod model;
+#[cfg(feature = "server")]
 pub mod outputs;
 #[cfg(feature = "server")]
 pub mod preprocess;
