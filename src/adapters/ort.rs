@@ -24,6 +24,9 @@ use crate::{
 
 /// Names the library; wins over configuration and search.
 const LIBRARY_VARIABLE: &str = "ORT_DYLIB_PATH";
+/// Must say 1 before the library is loaded. The 1.32 wheel for Linux writes a database of events below the user's cache
+/// folder and sends it to its maker, also when the binding asks for no telemetry, because that is heard too late.
+pub const TELEMETRY_SWITCH: &str = "ORT_DISABLE_TELEMETRY";
 /// Where `make onnxruntime` puts the library, below the repository.
 const CACHE_FOLDER: &str = ".cache/onnxruntime";
 /// Folders above the executable that may hold [`CACHE_FOLDER`]: `target/debug/deps/<test>` lies three below.
@@ -71,6 +74,9 @@ impl OrtRuntime {
 
     fn start(library: PathBuf) -> Result<Self, InferenceError> {
         let refused = |reason: String| InferenceError::Library { path: library.display().to_string(), reason };
+        if std::env::var_os(TELEMETRY_SWITCH).is_none_or(|value| value != "1") {
+            return Err(refused(format!("it would report to its maker; start this process with {TELEMETRY_SWITCH}=1")));
+        }
         let environment = ort::init_from(&library)
             .map_err(|error| refused(error.to_string()))?
             .with_name("lineproof")
