@@ -8,6 +8,7 @@ pub mod log;
 pub mod ort;
 pub mod recipe_files;
 pub mod sled_index;
+pub mod trial;
 pub mod witness;
 
 #[cfg(test)]

@@ -14,10 +14,9 @@ use ort::{
 };
 
 use crate::{
-    core::lineage::entry::RuntimeRecord,
+    core::{lineage::entry::RuntimeRecord, model},
     ports::inference::{
-        InferenceError, InferenceSession, MODEL_BYTES_MAX, ModelRuntime, ModelSpec, Optimisation, Outputs,
-        SessionOptions,
+        InferenceError, InferenceSession, ModelRuntime, ModelSpec, Optimisation, Outputs, SessionOptions,
     },
     types::Blake3Digest,
 };
@@ -56,7 +55,14 @@ impl OrtRuntime {
     /// # Errors
     /// [`InferenceError::LibraryMissing`], [`InferenceError::Library`], [`InferenceError::LibraryChanged`].
     pub fn load(configured: Option<&Path>) -> Result<Self, InferenceError> {
-        let library = locate(configured)?;
+        Self::load_from(find_library(configured)?)
+    }
+
+    /// Loads exactly this library.
+    ///
+    /// # Errors
+    /// [`InferenceError::Library`], [`InferenceError::LibraryChanged`].
+    pub fn load_from(library: PathBuf) -> Result<Self, InferenceError> {
         let mut loaded = lock(&LOADED);
         if let Some(runtime) = &*loaded {
             if runtime.library == library {
@@ -146,13 +152,23 @@ impl ModelRuntime for OrtRuntime {
         spec: &ModelSpec,
         options: &SessionOptions,
     ) -> Result<Box<dyn InferenceSession + Send>, InferenceError> {
-        if spec.bytes.len() > MODEL_BYTES_MAX {
-            return Err(InferenceError::TooLong { bytes: spec.bytes.len() });
-        }
         let found = Blake3Digest::of(&spec.bytes);
         if found != spec.digest {
             return Err(InferenceError::Digest { expected: spec.digest, found });
         }
+        model::check(&spec.bytes, Some(spec.shape))
+            .map_err(|refusal| InferenceError::Refused { model: spec.digest, refusal })?;
+        self.open(spec, options)
+    }
+}
+
+impl OrtRuntime {
+    /// A session of a model that was let in.
+    fn open(
+        &self,
+        spec: &ModelSpec,
+        options: &SessionOptions,
+    ) -> Result<Box<dyn InferenceSession + Send>, InferenceError> {
         // The binding panics on graphs with types it does not know; a model must not end the process.
         let session =
             std::panic::catch_unwind(AssertUnwindSafe(|| self.session(spec, options))).unwrap_or_else(|_| {
@@ -274,8 +290,11 @@ fn float_dims(outlet: &Outlet) -> Result<&[i64], String> {
     }
 }
 
-/// Where the library lies.
-fn locate(configured: Option<&Path>) -> Result<PathBuf, InferenceError> {
+/// Where the library lies that [`OrtRuntime::load`] would load.
+///
+/// # Errors
+/// [`InferenceError::LibraryMissing`], [`InferenceError::Library`].
+pub fn find_library(configured: Option<&Path>) -> Result<PathBuf, InferenceError> {
     let named = std::env::var_os(LIBRARY_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from);
     locate_named(named.as_deref().or(configured))
 }

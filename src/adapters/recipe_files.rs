@@ -10,7 +10,10 @@ use std::{
 };
 
 use crate::{
-    core::recipe::{Calibration, Recipe},
+    core::{
+        model::MODEL_BYTES_MAX,
+        recipe::{Calibration, Recipe},
+    },
     ports::{
         recipes::{FoundRecipe, LoadedRecipe, RECIPES_MAX, RecipeFiles},
         texts::{RecipeTexts, TextError},
@@ -20,8 +23,6 @@ use crate::{
 
 /// Longest recipe, calibration or model card in bytes.
 const TEXT_BYTES_MAX: u64 = 64 << 10;
-/// Largest model file in bytes.
-const MODEL_BYTES_MAX: u64 = 1 << 30;
 
 /// Every recipe below `recipes`, loaded or with the reason why not, in order of name and version.
 ///
@@ -68,7 +69,7 @@ fn load(folder: &Path, calibrations: &Path, reference: &RecipeRef) -> Result<Loa
 }
 
 fn read_model(path: &Path, digest: Blake3Digest) -> Result<Vec<u8>, String> {
-    let bytes = read_bounded(path, MODEL_BYTES_MAX)?;
+    let bytes = read_bounded(path, MODEL_BYTES_MAX as u64)?;
     let found = Blake3Digest::of(&bytes);
     if found != digest {
         let path = path.display();

@@ -33,6 +33,8 @@ pub mod keys;
 #[cfg(feature = "server")]
 pub mod logging;
 #[cfg(feature = "server")]
+pub mod model;
+#[cfg(feature = "server")]
 pub mod reindex;
 #[cfg(feature = "server")]
 pub mod retention;

@@ -27,15 +27,16 @@ use super::{
     keys, retention, socket,
     witness::plant,
 };
-use crate::adapters::ort::OrtRuntime;
 use crate::{
     adapters::{
         archive::PackArchive,
         clock::SystemClock,
         keys::Keys,
         log::{LogConfig, LogHandle, LogState, LogStore, RecoveryReport},
+        ort::OrtRuntime,
         recipe_files::{self, TextStore},
         sled_index::{Found, SledIndex},
+        trial::ProcessTrial,
     },
     core::lineage::entry::{
         ENTRY_VERSION, Entry, KeyEvent, KeyKind, RecipeEvent, RecipeEventKind, RecipeKind, RecipeRecord, Start,
@@ -64,6 +65,7 @@ use crate::{
             gaps::Source,
             record::{self, ArchiveRule},
         },
+        models,
         periods::PeriodService,
         recipes::RecipeBook,
         retention::{RetentionService, rules::ClassRule},
@@ -189,7 +191,11 @@ impl Server {
             Role::Office => None,
             Role::Inspect => {
                 let starter = Starter { config: &config, writer: &writer, clock: &clock, texts: &texts };
-                let book = starter.load_recipes()?;
+                let mut book = starter.load_recipes()?;
+                let runtime = OrtRuntime::load(config.models.onnxruntime.as_deref())?;
+                let inspect_config = inspect_config(&config);
+                let trial = ProcessTrial::new(runtime.library().to_owned()).context("models cannot be tried")?;
+                models::try_all(&mut book, &trial, &inspect_config.session_options);
                 if recovery.read_only.is_none() {
                     starter.record_start(&recovery, &keys.verifier_key(), &book)?;
                     starter.record_restore(data_dir)?;
@@ -200,10 +206,10 @@ impl Server {
                     reader: reader.clone(),
                     archive,
                     clock: clock.clone(),
-                    runtime: Arc::new(OrtRuntime::load(config.models.onnxruntime.as_deref())?) as Arc<dyn ModelRuntime>,
+                    runtime: Arc::new(runtime) as Arc<dyn ModelRuntime>,
                 };
                 let counters = last_counters(&config, index.as_ref())?;
-                let inspect = Inspect::start(inspect_config(&config), ports, book, counters);
+                let inspect = Inspect::start(inspect_config, ports, book, counters);
                 let periods = PeriodService {
                     inspect: inspect.handle(),
                     reader: reader.clone(),

@@ -41,14 +41,21 @@ impl LoadedRecipe {
     /// What a session is loaded from.
     #[must_use]
     pub fn model_spec(&self) -> ModelSpec {
-        let input = &self.recipe.input;
-        let outputs = self.recipe.output.tensor_names().map(str::to_owned).collect();
-        ModelSpec {
-            bytes: Arc::clone(&self.model),
-            digest: self.recipe.model.digest,
+        ModelSpec::of_recipe(&self.recipe, Arc::clone(&self.model))
+    }
+}
+
+impl ModelSpec {
+    /// What a recipe says of its model.
+    #[must_use]
+    pub fn of_recipe(recipe: &Recipe, bytes: Arc<[u8]>) -> Self {
+        let input = &recipe.input;
+        Self {
+            bytes,
+            digest: recipe.model.digest,
             input: input.tensor.clone(),
             shape: [1, input.colour.channels(), input.height_px as usize, input.width_px as usize],
-            outputs,
+            outputs: recipe.output.tensor_names().map(str::to_owned).collect(),
         }
     }
 }

@@ -12,6 +12,7 @@ mod faults;
 mod harness;
 mod inspection;
 mod keys;
+mod models;
 mod office;
 mod older;
 mod periods;
