@@ -65,7 +65,7 @@ fn load(folder: &Path, calibrations: &Path, reference: &RecipeRef) -> Result<Loa
     let card = folder.join("MODEL_CARD.md");
     let model_card = if card.is_file() { Some(read_text(&card)?) } else { None };
     let texts = RecipeFiles { recipe: text, calibration: calibration_text, model_card };
-    Ok(LoadedRecipe { recipe, calibration, model: model.into(), texts })
+    Ok(LoadedRecipe { recipe, calibration, model: model.into(), texts, canary: None })
 }
 
 fn read_model(path: &Path, digest: Blake3Digest) -> Result<Vec<u8>, String> {

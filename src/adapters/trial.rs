@@ -18,7 +18,10 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, WaitId, WaitIdOptions};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    core::model::{self, MODEL_BYTES_MAX},
+    core::{
+        canary,
+        model::{self, MODEL_BYTES_MAX},
+    },
     ports::inference::{
         InferenceError, ModelRuntime, ModelSpec, ModelTrial, Optimisation, Outputs, SessionOptions, TrialReport,
     },
@@ -272,10 +275,11 @@ fn try_here<R: ModelRuntime>(
     let started = Instant::now();
     let mut session = runtime.load(&spec, &options).map_err(|error| error.to_string())?;
     let loaded = Instant::now();
-    let zeros = vec![0.0; spec.shape.iter().product()];
-    session.run(&zeros, spec.shape, &mut Outputs::default()).map_err(|error| error.to_string())?;
+    let mut outputs = Outputs::default();
+    session.run(&canary::picture(spec.shape), spec.shape, &mut outputs).map_err(|error| error.to_string())?;
     let ms = |from: Instant, to: Instant| u64::try_from(to.duration_since(from).as_millis()).unwrap_or(u64::MAX);
-    Ok(TrialReport { load_ms: ms(started, loaded), run_ms: ms(loaded, Instant::now()), peak_bytes: peak_bytes() })
+    let (load_ms, run_ms) = (ms(started, loaded), ms(loaded, Instant::now()));
+    Ok(TrialReport { load_ms, run_ms, canary: canary::answer(&outputs), peak_bytes: peak_bytes() })
 }
 
 /// What holds whatever the order says.

@@ -23,6 +23,8 @@ pub mod evidence;
 #[cfg(feature = "server")]
 pub mod fsck;
 #[cfg(feature = "server")]
+mod health;
+#[cfg(feature = "server")]
 pub mod history;
 #[cfg(feature = "server")]
 pub mod hold;

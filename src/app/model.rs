@@ -12,11 +12,9 @@ use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
+use crate::adapters::ort::{OrtRuntime, find_library};
 use crate::{
-    adapters::{
-        ort::{self, OrtRuntime},
-        trial::{self, ProcessTrial},
-    },
+    adapters::trial::{self, ProcessTrial},
     core::{
         model::{self, ASSUMED_SIDE_PX, ElementType, MODEL_BYTES_MAX, ModelFacts, ModelRefusal, TensorFact},
         recipe::{Recipe, TEXT_BYTES_MAX},
@@ -31,7 +29,7 @@ pub enum ModelCommand {
     Check(CheckArgs),
 }
 
-/// The file is judged by what it says, then loaded and run once on zeros in a process of its own.
+/// The file is judged by what it says, then loaded and run once in a process of its own.
 #[derive(Debug, Args)]
 #[command(after_help = "Exit status: 0 this service would load it, 1 it would not, 2 the check could not be made.")]
 pub struct CheckArgs {
@@ -93,7 +91,7 @@ fn check(args: &CheckArgs) -> anyhow::Result<Found> {
     let bytes: Arc<[u8]> = read_up_to(&args.file, MODEL_BYTES_MAX)?.into();
     let digest = Blake3Digest::of(&bytes);
     let recipe = args.recipe.as_deref().map(read_recipe).transpose()?;
-    let library = ort::find_library(args.onnxruntime.as_deref())?;
+    let library = find_library(args.onnxruntime.as_deref())?;
 
     let by_recipe = recipe.as_ref().map(|recipe| ModelSpec::of_recipe(recipe, Arc::clone(&bytes)));
     let facts = model::check(&bytes, by_recipe.as_ref().map(|spec| spec.shape));
@@ -170,7 +168,8 @@ impl Found {
         let _ = match &self.trial {
             Ok(report) => writeln!(
                 text,
-                "  trial       loaded in {} ms, first run {} ms, {} of memory\nthis service would load it.",
+                "  canary      {}\n  trial       loaded in {} ms, first run {} ms, {} of memory\nthis service would load it.",
+                report.canary,
                 report.load_ms,
                 report.run_ms,
                 megabytes(report.peak_bytes)

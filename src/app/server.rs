@@ -24,16 +24,16 @@ use tonic::transport::{Certificate, Identity, ServerTlsConfig, server::TcpIncomi
 use super::{
     backup,
     config::{Config, Tls},
-    keys, retention, socket,
+    health, keys, retention, socket,
     witness::plant,
 };
+use crate::adapters::ort::OrtRuntime;
 use crate::{
     adapters::{
         archive::PackArchive,
         clock::SystemClock,
         keys::Keys,
         log::{LogConfig, LogHandle, LogState, LogStore, RecoveryReport},
-        ort::OrtRuntime,
         recipe_files::{self, TextStore},
         sled_index::{Found, SledIndex},
         trial::ProcessTrial,
@@ -328,14 +328,15 @@ impl Server {
             tokio::spawn(retention::keep_running(self.retention.clone(), every_h, stopper.clone()))
         });
         let frame_bytes_max = self.config.inspect.frame_bytes_max;
-        let (health, health_service) = tonic_health::server::health_reporter();
+        let (reporter, health_service) = tonic_health::server::health_reporter();
         let reflection = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(pb::DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
             .build_v1()?;
         let (history, audit) = self.office();
-        health.set_serving::<HistoryServer>().await;
-        health.set_serving::<AuditServer>().await;
+        reporter.set_serving::<HistoryServer>().await;
+        reporter.set_serving::<AuditServer>().await;
+        let mut following_health = None;
         let inspection = match &self.inspect {
             None => None,
             Some((inspect, periods)) => {
@@ -345,7 +346,9 @@ impl Server {
                     useful_for: Duration::from_millis(self.config.inspect.useful_for_ms),
                 };
                 type Served = pb::inspection_service_server::InspectionServiceServer<InspectionEdge>;
-                health.set_serving::<Served>().await;
+                reporter.set_serving::<Served>().await;
+                health::report(&reporter, &inspect.handle()).await;
+                following_health = Some(tokio::spawn(health::follow(reporter.clone(), inspect.handle())));
                 let edge = InspectionEdge::new(inspect.handle(), periods.clone(), limits, stopper.clone());
                 Some(Served::new(edge).max_decoding_message_size(frame_bytes_max + MESSAGE_OVERHEAD_BYTES))
             }
@@ -397,6 +400,10 @@ impl Server {
         if let Some(retaining) = retaining {
             stopper.cancel();
             retaining.await.context("retention")?;
+        }
+        // It holds the workers' state, which closes now.
+        if let Some(following) = following_health {
+            following.abort();
         }
         tokio::task::spawn_blocking(move || self.close()).await.context("closing the service")??;
         last_checkpoint.cancel();

@@ -8,6 +8,8 @@ pub mod witness;
 #[cfg(feature = "server")]
 pub mod backup;
 #[cfg(feature = "server")]
+pub mod canary;
+#[cfg(feature = "server")]
 pub mod counter;
 #[cfg(feature = "server")]
 pub mod decide;

@@ -99,6 +99,11 @@ pub enum InferenceError {
     /// The graph is not what the recipe says.
     #[error("model {model}: {reason}")]
     Graph { model: Blake3Digest, reason: String },
+    /// It gives no answers any more.
+    #[error(
+        "the session of model {model} gives no verdict any more: {reason}; look at this machine, then restart the service"
+    )]
+    Poisoned { model: Blake3Digest, reason: String },
     #[error("an input of shape {shape:?} has {expected} values, not {found}")]
     Input { shape: [usize; 4], expected: usize, found: usize },
     #[error("model {model}: inference failed: {reason}")]
@@ -109,7 +114,7 @@ pub enum InferenceError {
 
 /// Tries models where they can do no harm.
 pub trait ModelTrial: Send + Sync + 'static {
-    /// Loads the model and runs it once on zeros in a process of its own, whose memory and time are bounded and which
+    /// Loads the model and runs it once on the canary in a process of its own, whose memory and time are bounded and which
     /// ends with it. Whatever the model does there, this returns. Blocks.
     ///
     /// # Errors
@@ -124,6 +129,8 @@ pub struct TrialReport {
     pub load_ms: u64,
     /// The first run, which is slower than later ones.
     pub run_ms: u64,
+    /// What it answered to the canary, [`crate::core::canary::answer`]; every session here must answer the same.
+    pub canary: Blake3Digest,
     /// Most memory the process held, ONNX Runtime and the model's bytes counted in; 0 where the system does not say.
     pub peak_bytes: u64,
 }

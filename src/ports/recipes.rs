@@ -19,6 +19,8 @@ pub struct LoadedRecipe {
     /// The model file's bytes; their BLAKE3 is `recipe.model.digest`.
     pub model: Arc<[u8]>,
     pub texts: RecipeFiles,
+    /// What the model answered to the canary in its trial, once that is over.
+    pub canary: Option<Blake3Digest>,
 }
 
 /// A recipe in the folder, or the reason why it cannot serve.

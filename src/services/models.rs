@@ -30,27 +30,31 @@ pub fn try_all(book: &mut RecipeBook, trial: &dyn ModelTrial, options: &SessionO
         specs.entry(tried).or_insert_with(|| (spec, Vec::new())).1.push(recipe.recipe.reference());
     }
     let specs: Vec<_> = specs.into_values().collect();
-    let (next, failed) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    let (next, ended) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(specs.len());
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
                 while let Some((spec, recipes)) = specs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    match trial.try_out(spec, options) {
-                        Ok(report) => tracing::debug!(model = %spec.digest, ?report, "model tried"),
-                        Err(error) => {
-                            let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
-                            failed.push((recipes, error.to_string()));
-                        }
-                    }
+                    let report = trial.try_out(spec, options);
+                    ended.lock().unwrap_or_else(PoisonError::into_inner).push((recipes, report));
                 }
             });
         }
     });
-    for (recipes, reason) in failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
+    for (recipes, report) in ended.into_inner().unwrap_or_else(PoisonError::into_inner) {
         for recipe in recipes {
-            tracing::error!(%recipe, reason, "model is not let in; its recipe's frames are refused");
-            book.mark_unavailable(recipe, reason.clone());
+            match &report {
+                Ok(report) => {
+                    tracing::debug!(%recipe, ?report, "model tried");
+                    book.expect_canary(recipe, report.canary);
+                }
+                Err(error) => {
+                    let reason = error.to_string();
+                    tracing::error!(%recipe, reason, "model is not let in; its recipe's frames are refused");
+                    book.mark_unavailable(recipe, reason);
+                }
+            }
         }
     }
     let (models, took_ms) = (specs.len(), u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX));

@@ -16,6 +16,7 @@ use lineproof::{
     types::Blake3Digest,
 };
 use tonic::Code;
+use tonic_health::pb::health_check_response::ServingStatus;
 
 use crate::harness::{Plant, block_on, lineproof, part, request, simulated_png, text};
 
@@ -90,6 +91,9 @@ fn a_service_with_hostile_models_in_its_folder_names_each_and_serves_the_others(
             assert_eq!(status.code(), Code::FailedPrecondition, "{}: {status}", model.name);
             assert!(status.message().contains(&recipe), "{}: {status}", model.name);
             assert!(status.message().contains(model.says), "{}: {status}", model.name);
+        }
+        for (name, expected) in [("hostile-0", ServingStatus::NotServing), ("harmless", ServingStatus::Serving)] {
+            assert_eq!(service.health(&format!("recipe/{name}@1.0.0")).await, expected, "{name}");
         }
         let answer = client.inspect(part(100)).await.unwrap().into_inner();
         assert_eq!(answer.recipe, "machined-surface@1.1.0");

@@ -8,6 +8,7 @@
 //! `Ok` only then, and nothing else makes an answer to a new frame.
 
 pub mod gaps;
+mod guard;
 pub mod queue;
 pub mod record;
 pub mod request;
@@ -102,6 +103,8 @@ struct Shared {
     archive: Arc<dyn ImageArchive>,
     clock: Arc<dyn Clock>,
     runtime: Arc<dyn ModelRuntime>,
+    /// Recipes of which a session is poisoned.
+    poisoned: tokio::sync::watch::Sender<Vec<RecipeRef>>,
 }
 
 /// The running service: its workers and the writer of gaps. Dropping it does not stop it; [`Self::shutdown`] does.
@@ -149,6 +152,7 @@ impl Inspect {
             archive,
             clock,
             runtime,
+            poisoned: tokio::sync::watch::Sender::default(),
         };
         let mut lanes = Vec::new();
         for _ in 0..shared.workers {
@@ -262,6 +266,12 @@ impl InspectHandle {
         self.0.write_gaps(gaps);
     }
 
+    /// Recipes of which a session failed its canary, and gives no verdict any more.
+    #[must_use]
+    pub fn poisoned(&self) -> tokio::sync::watch::Receiver<Vec<RecipeRef>> {
+        self.0.poisoned.subscribe()
+    }
+
     /// Frames waiting for a worker.
     #[must_use]
     pub fn waiting(&self) -> usize {
@@ -281,6 +291,19 @@ impl Shared {
             }
         }
         (lanes, failed)
+    }
+
+    /// What is done once when a session of this recipe fails its canary.
+    fn on_poison(&self, recipe: RecipeRef) -> guard::OnPoison {
+        let poisoned = self.poisoned.clone();
+        Arc::new(move |reason: &str| {
+            tracing::error!(%recipe, reason, "a session is poisoned; its frames are refused until a restart");
+            poisoned.send_modify(|recipes| {
+                if !recipes.contains(&recipe) {
+                    recipes.push(recipe.clone());
+                }
+            });
+        })
     }
 
     /// Refuses strangers, and follows the camera's counter.

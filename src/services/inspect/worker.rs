@@ -12,6 +12,7 @@ use std::{
 
 use super::{
     Job, Shared,
+    guard::{CANARY_EVERY, Guarded},
     record::{self, Measured},
     request::{Answer, FrameRequest, Outcome, Refusal, Timings},
 };
@@ -42,15 +43,14 @@ pub(super) struct Lane {
 }
 
 impl Lane {
-    /// Loads a session and runs it once on zeros, so that the first frame meets a warm one.
+    /// Loads a session and asks it the canary, so that the first frame meets a warm one.
     pub(super) fn load(recipe: Arc<LoadedRecipe>, shared: &Shared) -> Result<Self, String> {
-        let mut session =
-            shared.runtime.load(&recipe.model_spec(), &shared.session_options).map_err(|error| error.to_string())?;
-        let preprocessor = Preprocessor::new(&recipe.recipe);
-        let mut outputs = Outputs::default();
-        let shape = preprocessor.shape();
-        let zeros = vec![0.0; shape.iter().product()];
-        session.run(&zeros, shape, &mut outputs).map_err(|error| error.to_string())?;
+        let spec = recipe.model_spec();
+        let session = shared.runtime.load(&spec, &shared.session_options).map_err(|error| error.to_string())?;
+        let on_poison = shared.on_poison(recipe.recipe.reference());
+        let session = Guarded::new(session, &spec, recipe.canary, CANARY_EVERY, on_poison);
+        let session = Box::new(session.map_err(|error| error.to_string())?);
+        let (preprocessor, outputs) = (Preprocessor::new(&recipe.recipe), Outputs::default());
         Ok(Self { recipe, preprocessor, session, outputs, decide_scratch: decide::Scratch::default() })
     }
 }
