@@ -14,7 +14,10 @@ mod rules;
 mod shapes;
 mod span;
 
-use std::{collections::HashMap, rc::Rc};
+use std::{
+    collections::{HashMap, HashSet},
+    rc::Rc,
+};
 
 pub(super) use self::span::Span;
 use super::{
@@ -109,6 +112,7 @@ impl Bound {
 
 /// What an operator makes, and its multiplications.
 struct Made {
+    /// Behind the node's own outputs may stand what ONNX Runtime needs beside them while it works.
     outputs: Vec<Bound>,
     work: f64,
 }
@@ -131,8 +135,8 @@ pub(super) struct Bounds {
 /// Bounds everything in the graph.
 pub(super) fn of_model(graph: &Graph<'_>, image: Option<[usize; 4]>) -> Result<Bounds, ModelRefusal> {
     let mut walk = Walk { scope: HashMap::new(), bounds: Bounds::default() };
-    let defaults: Vec<&str> = graph.initializers.iter().map(|tensor| tensor.name).collect();
-    for input in graph.inputs.iter().filter(|input| !defaults.contains(&input.name)) {
+    let defaults: HashSet<&str> = graph.initializers.iter().map(|tensor| tensor.name).collect();
+    for input in graph.inputs.iter().filter(|input| !defaults.contains(input.name)) {
         walk.scope.insert(input.name, image::input(input, image)?);
     }
     walk.graph(graph)?;

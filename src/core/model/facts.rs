@@ -1,6 +1,6 @@
 //! What a model that was let in is: for people, and for whoever stores, shows or compares models.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use super::{
     bounds::Bounds,
@@ -59,7 +59,7 @@ impl ModelFacts {
 
 pub(super) fn of_model(bytes: usize, model: &Model<'_>, opset: i64, bounds: &Bounds) -> ModelFacts {
     let graph = &model.graph;
-    let defaults: Vec<&str> = graph.initializers.iter().map(|tensor| tensor.name).collect();
+    let defaults: HashSet<&str> = graph.initializers.iter().map(|tensor| tensor.name).collect();
     let mut counts = Counts::default();
     counts.graph(graph);
     ModelFacts {
@@ -67,7 +67,7 @@ pub(super) fn of_model(bytes: usize, model: &Model<'_>, opset: i64, bounds: &Bou
         ir_version: model.ir_version,
         opset,
         producer: format!("{} {}", model.producer, model.producer_version).trim().to_owned(),
-        inputs: graph.inputs.iter().filter(|input| !defaults.contains(&input.name)).map(TensorFact::of).collect(),
+        inputs: graph.inputs.iter().filter(|input| !defaults.contains(input.name)).map(TensorFact::of).collect(),
         outputs: graph.outputs.iter().map(TensorFact::of).collect(),
         operators: counts.operators,
         parameters: counts.parameters,

@@ -32,8 +32,13 @@ pub const IR_VERSIONS: (i64, i64) = (3, 11);
 pub const OPSETS: (i64, i64) = (11, 21);
 /// Nodes of all graphs of a file together.
 pub const NODES_MAX: usize = 20_000;
-/// Attributes of all nodes together.
+/// Attributes of all nodes together, and of one.
 pub const ATTRIBUTES_MAX: usize = 200_000;
+pub const ATTRIBUTES_PER_NODE_MAX: usize = 64;
+/// Inputs and outputs of all nodes together.
+pub const LINKS_MAX: usize = 400_000;
+/// Numbers in all lists together: attributes and shapes.
+pub const NUMBERS_MAX: usize = 4_000_000;
 /// Constant tensors of a file.
 pub const TENSORS_MAX: usize = 50_000;
 /// Inputs, outputs and inner values that declare a type.
@@ -53,7 +58,7 @@ pub const SUBGRAPH_DEPTH_MAX: usize = 4;
 /// Dimensions of one tensor.
 pub const RANK_MAX: usize = 16;
 /// Longest tensor whose values are followed, because shapes are computed from such.
-pub const VALUES_MAX: usize = 1024;
+pub const VALUES_MAX: usize = 256;
 /// Largest tensor in bytes, declared or computed.
 pub const TENSOR_BYTES_MAX: u64 = 1 << 30;
 /// Bytes of everything that follows from constants alone: ONNX Runtime computes it while it loads, and keeps it.

@@ -165,7 +165,8 @@ const OPERATORS: &[(&str, Rule)] = &[
     ("Not", R::Same),
     ("OneHot", R::OneHot),
     ("Or", R::Broadcast),
-    ("PRelu", R::Same),
+    // By its specification like the first input; ONNX Runtime broadcasts both.
+    ("PRelu", R::Broadcast),
     ("Pad", R::Pad),
     ("Pow", R::Broadcast),
     ("QLinearConv", R::QLinearConv),

@@ -4,8 +4,9 @@
 //! that stands twice is refused (protobuf would merge or replace), and so is one that ONNX does not have.
 
 use super::{
-    ATTRIBUTES_MAX, DOC_BYTES_MAX, INITIALIZER_BYTES_MAX, LIST_ITEMS_MAX, ModelRefusal, NAME_BYTES_MAX, NODES_MAX,
-    PROPERTIES_MAX, RANK_MAX, RefusalKind, SUBGRAPH_DEPTH_MAX, TENSORS_MAX, VALUE_INFOS_MAX, VALUES_MAX,
+    ATTRIBUTES_MAX, ATTRIBUTES_PER_NODE_MAX, DOC_BYTES_MAX, INITIALIZER_BYTES_MAX, LINKS_MAX, LIST_ITEMS_MAX,
+    ModelRefusal, NAME_BYTES_MAX, NODES_MAX, NUMBERS_MAX, PROPERTIES_MAX, RANK_MAX, RefusalKind, SUBGRAPH_DEPTH_MAX,
+    TENSORS_MAX, VALUE_INFOS_MAX, VALUES_MAX,
     element::ElementType,
     quoted,
     wire::{self, Fields, Meter, Wire, WireError},
@@ -129,7 +130,16 @@ fn short(operator: &str) -> String {
 /// [`ModelRefusal`]: no ONNX model, or one beyond the bounds of this module's parent.
 pub fn read(bytes: &[u8]) -> Result<Model<'_>> {
     let meter = Meter::default();
-    let mut reader = Reader { meter: &meter, nodes: 0, attributes: 0, tensors: 0, infos: 0, initializer_bytes: 0 };
+    let mut reader = Reader {
+        meter: &meter,
+        nodes: 0,
+        attributes: 0,
+        links: 0,
+        numbers: 0,
+        tensors: 0,
+        infos: 0,
+        initializer_bytes: 0,
+    };
     reader.model(bytes)
 }
 
@@ -138,6 +148,8 @@ struct Reader<'m> {
     meter: &'m Meter,
     nodes: usize,
     attributes: usize,
+    links: usize,
+    numbers: usize,
     tensors: usize,
     infos: usize,
     initializer_bytes: u64,
@@ -307,12 +319,17 @@ impl<'m> Reader<'m> {
                 once.see(number)?;
             }
             match number {
-                1 => push(&mut node.inputs, text(value, NAME_BYTES_MAX, "a value's name")?, "inputs of a node")?,
-                2 => push(&mut node.outputs, text(value, NAME_BYTES_MAX, "a value's name")?, "outputs of a node")?,
+                1 | 2 => {
+                    count(&mut self.links, LINKS_MAX, "inputs and outputs of nodes")?;
+                    let list = if number == 1 { &mut node.inputs } else { &mut node.outputs };
+                    bounded(list.len(), LIST_ITEMS_MAX, "inputs or outputs of one node")?;
+                    list.push(text(value, NAME_BYTES_MAX, "a value's name")?);
+                }
                 3 => node.name = text(value, NAME_BYTES_MAX, "a node's name")?,
                 4 => node.operator = text(value, NAME_BYTES_MAX, "an operator's name")?,
                 5 => {
                     count(&mut self.attributes, ATTRIBUTES_MAX, "attributes")?;
+                    bounded(node.attributes.len(), ATTRIBUTES_PER_NODE_MAX, "attributes of one node")?;
                     let attribute = self.attribute(value.bytes()?, depth)?;
                     if node.attribute(attribute.name).is_some() {
                         let reason = format!("a node has the attribute {} twice", quoted(attribute.name));
@@ -352,11 +369,11 @@ impl<'m> Reader<'m> {
                 5 => found = Some(AttributeValue::Tensor(self.tensor(value.bytes()?)?)),
                 6 => found = Some(AttributeValue::Graph(Box::new(self.graph(value.bytes()?, depth + 1)?))),
                 7 => {
-                    list_fits(value, floats.len(), 4)?;
+                    self.list_fits(value, floats.len(), 4)?;
                     wire::each_float(value, |one| floats.push(one))?;
                 }
                 8 => {
-                    list_fits(value, ints.len(), 1)?;
+                    self.list_fits(value, ints.len(), 1)?;
                     wire::each_int(value, |one| ints.push(one))?;
                 }
                 9 => {
@@ -402,7 +419,7 @@ impl<'m> Reader<'m> {
             let (number, value) = field?;
             match number {
                 1 => {
-                    list_fits(value, dims.len(), 1)?;
+                    self.list_fits(value, dims.len(), 1)?;
                     wire::each_int(value, |dim| dims.push(dim))?;
                 }
                 2 => {
@@ -450,6 +467,17 @@ impl<'m> Reader<'m> {
         }
         let values = data.values(element, elements);
         Ok(Tensor { name, element, dims, elements, values })
+    }
+
+    /// Whether one more occurrence of a list keeps it within its bounds, before it is read.
+    fn list_fits(&mut self, value: Wire<'_>, so_far: usize, item_bytes: usize) -> Result<()> {
+        let more = match value {
+            Wire::Bytes(packed) => packed.len() / item_bytes,
+            _ => 1,
+        };
+        bounded(so_far + more, LIST_ITEMS_MAX + 1, "numbers in one list")?;
+        self.numbers += more;
+        bounded(self.numbers, NUMBERS_MAX + 1, "numbers in its lists")
     }
 
     fn value_info<'a>(&mut self, bytes: &'a [u8]) -> Result<ValueInfo<'a>> {
@@ -659,21 +687,6 @@ fn bytes_up_to<'a>(value: Wire<'a>, bytes_max: usize, what: &str) -> Result<&'a 
         return Err(refuse(RefusalKind::Size, reason));
     }
     Ok(bytes)
-}
-
-/// Whether one more occurrence of a list keeps it below its bound, before it is read.
-fn list_fits(value: Wire<'_>, so_far: usize, item_bytes: usize) -> Result<()> {
-    let more = match value {
-        Wire::Bytes(packed) => packed.len() / item_bytes,
-        _ => 1,
-    };
-    bounded(so_far + more, LIST_ITEMS_MAX + 1, "numbers of one list")
-}
-
-fn push<'a>(list: &mut Vec<&'a str>, item: &'a str, what: &str) -> Result<()> {
-    bounded(list.len(), LIST_ITEMS_MAX, what)?;
-    list.push(item);
-    Ok(())
 }
 
 fn count(counted: &mut usize, max: usize, what: &str) -> Result<()> {

@@ -98,8 +98,9 @@ fn sizes_are_what_the_operators_specification_says() {
     );
     assert_eq!(largest(&[weights("w", &[8, 3, 3, 3]), conv]).unwrap(), 8 * 49 * 29 * 4);
     // (100 - 1) * 2 + 3 = 201, (60 - 1) * 2 + 3 = 121.
+    // Its windows side by side take 4 * 9 * 100 * 60 numbers, twice what comes out.
     let up = onnx::node("ConvTranspose", &["input", "w"], &["output"], &[ints_attribute("strides", &[2, 2])]);
-    assert_eq!(largest(&[weights("w", &[3, 4, 3, 3]), up]).unwrap(), 4 * 201 * 121 * 4);
+    assert_eq!(largest(&[weights("w", &[3, 4, 3, 3]), up]).unwrap(), (4 * 9 * 100 * 60).max(4 * 201 * 121) * 4);
     // A size that the graph computes for itself: twice its own height, and its width.
     let own_size = [
         onnx::node("Shape", &["input"], &["shape"], &[]),
@@ -134,6 +135,44 @@ fn numbers_that_would_wrap_round_are_not_believed() {
         onnx::node("Expand", &["input", "count"], &["output"], &[]),
     ];
     assert_eq!(largest(&wrapped).unwrap_err().kind, RefusalKind::Unbounded);
+}
+
+#[test]
+fn what_an_operator_needs_beside_its_output_counts() {
+    // 1000 x 1000 windows of 500 x 500 put side by side, for a picture that is small before and after.
+    let kernel = |name: &str, side: i64| {
+        let shape = format!("{name}_shape");
+        [onnx::ints(&shape, &[3, 1, side, side]), onnx::node("ConstantOfShape", &[&shape], &[name], &[])].concat()
+    };
+    let pads = ints_attribute("pads", &[250, 250, 250, 250]);
+    let unfolds = [kernel("w", 500), onnx::node("ConvTranspose", &["input", "w"], &["output"], &[pads])];
+    assert_eq!(largest(&unfolds).unwrap_err().kind, RefusalKind::Shape);
+    // By its specification as large as the picture; it is stretched to a row by a column.
+    let (row, column) = (onnx::ints("row_shape", &[1, 50_000]), onnx::ints("column_shape", &[50_000, 1]));
+    let stretched = [
+        row,
+        column,
+        onnx::node("ConstantOfShape", &["row_shape"], &["row"], &[]),
+        onnx::node("ConstantOfShape", &["column_shape"], &["column"], &[]),
+        onnx::node("PRelu", &["row", "column"], &["output"], &[]),
+    ];
+    assert_eq!(largest(&stretched).unwrap_err().kind, RefusalKind::Folding);
+}
+
+#[test]
+fn a_file_of_many_small_things_takes_no_time_that_grows_with_their_square() {
+    // As many inputs as there may be, each looked up among as many constants as there may be.
+    let input = |number: usize| onnx::bytes(11, onnx::value(&format!("i{number}"), 1, &[1]));
+    let constant = |number: usize| onnx::bytes(5, onnx::tensor(&format!("c{number}"), 1, &[1], &[0; 4]));
+    let mut parts: Vec<Vec<u8>> = (0..VALUE_INFOS_MAX - 1).map(input).collect();
+    parts.extend((0..TENSORS_MAX).map(constant));
+    parts.push(onnx::node("Identity", &["i0"], &["output"], &[]));
+    parts.push(onnx::bytes(12, onnx::value("output", 1, &[1])));
+    assert_eq!(check(&onnx::model(&parts), None).unwrap().inputs.len(), VALUE_INFOS_MAX - 1);
+    // And one node with as many attributes as it likes.
+    let attributes: Vec<Vec<u8>> = (0..1000).map(|number| onnx::int_attribute(&format!("a{number}"), 1)).collect();
+    let refusal = largest(&[onnx::node("Relu", &["input"], &["output"], &attributes)]).unwrap_err();
+    assert_eq!(refusal.reason, "it has more than 64 attributes of one node");
 }
 
 #[test]

@@ -2,7 +2,8 @@
 
 use super::{
     Bound, ElementType, Made, Rule, Span,
-    rules::{Call, Ruled, one, plain},
+    rules::{Call, Ruled, one, scratch},
+    shapes::distinct,
     span::times,
 };
 use crate::core::model::RANK_MAX;
@@ -122,7 +123,13 @@ fn conv(rule: Rule, call: &Call<'_, '_>) -> Ruled {
     let element = if call.node.operator == "ConvInteger" { ElementType::Int32 } else { call.input(at)?.element };
     let slid = spatial.iter().enumerate().map(|(at, dim)| window.positions(at, *dim, f64::floor));
     let output = Bound::new(element, [*batch, *maps].into_iter().chain(slid).collect::<Vec<_>>());
-    Ok(Made { work: times(output.elements, times(window.volume(), depth.max)), outputs: vec![output] })
+    let work = times(output.elements, times(window.volume(), depth.max));
+    let mut outputs = vec![output];
+    if call.node.operator != "Conv" {
+        // On integers it unfolds the picture, all windows side by side; on float32 it takes them piece by piece.
+        outputs.push(scratch(work / maps.max.max(1.0)));
+    }
+    Ok(Made { work, outputs })
 }
 
 fn conv_transpose(call: &Call<'_, '_>) -> Ruled {
@@ -155,10 +162,10 @@ fn conv_transpose(call: &Call<'_, '_>) -> Ruled {
     });
     let dims: Vec<Span> = [*batch, maps.times(groups)].into_iter().chain(grown).collect();
     let output = Bound::new(call.input(0)?.element, dims);
-    // Without padding, an output shape has cut it: what is computed in between is the full one.
     let work = times(call.input(0)?.elements, times(window.volume(), maps.max)).max(output.elements);
-    let between = times(work, channels.max.min(1.0));
-    Ok(Made { work: between.max(work), outputs: vec![output] })
+    // All windows side by side, before they are added up; channels are summed by then, those of a group.
+    let windows = scratch(work / (channels.max / groups.max).max(1.0));
+    Ok(Made { work, outputs: vec![output, windows] })
 }
 
 fn pool(call: &Call<'_, '_>) -> Ruled {
@@ -219,6 +226,7 @@ fn resize(call: &Call<'_, '_>) -> Ruled {
     if given.len() != axes.len() {
         return Err("it has other sizes than axes".into());
     }
+    distinct(&axes)?;
     for (axis, given) in axes.iter().zip(given) {
         dims[*axis] = match (by_sizes, policy) {
             (false, _) => dims[*axis].times(given.length()).map(f64::floor),
@@ -243,14 +251,9 @@ fn roi_align(call: &Call<'_, '_>) -> Ruled {
     }
     let output = Bound::new(call.input(0)?.element, [*count, *channels, side("output_height"), side("output_width")]);
     let samples = 4.0 * (ratio as f64) * (ratio as f64);
-    // ONNX Runtime keeps eight numbers for every sample of one box while it works.
-    let scratch = times(times(side("output_height").max, side("output_width").max), samples * 8.0 * 4.0);
-    let scratch = Bound { elements: scratch, ..plain(&output, ElementType::Uint8) };
-    let work = times(output.elements, samples);
-    if scratch.elements > output.bytes().max(f64::from(1 << 28)) {
-        return Err("it takes more samples of a box than are let in".into());
-    }
-    Ok(Made { work, outputs: vec![output] })
+    // It keeps eight numbers for every sample of one box while it works.
+    let samples_of_box = times(times(side("output_height").max, side("output_width").max), samples * 8.0);
+    Ok(Made { work: times(output.elements, samples), outputs: vec![output, scratch(samples_of_box)] })
 }
 
 fn non_max_suppression(call: &Call<'_, '_>) -> Ruled {

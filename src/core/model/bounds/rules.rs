@@ -84,6 +84,11 @@ pub(super) fn one(output: Bound) -> Ruled {
     Ok(Made { work: output.elements, outputs: vec![output] })
 }
 
+/// What ONNX Runtime needs beside the outputs while it works: so many float32.
+pub(super) fn scratch(numbers: f64) -> Bound {
+    Bound::new(ElementType::Float32, [Span::exact(numbers)])
+}
+
 /// Applies a rule to a node.
 pub(super) fn apply(rule: Rule, node: &Node<'_>, inputs: &[Option<&Bound>]) -> Ruled {
     let call = Call { node, inputs };
@@ -268,5 +273,10 @@ fn einsum(call: &Call<'_, '_>) -> Ruled {
     let dims: Option<Vec<Span>> = output.chars().map(length).collect();
     let output = Bound::new(call.input(0)?.element, dims.ok_or_else(unknown)?);
     let work = lengths.iter().fold(1.0, |product, (_, length)| span::times(product, length.max));
-    Ok(Made { work, outputs: vec![output] })
+    let mut outputs = vec![output];
+    if call.inputs.len() > 2 {
+        // It goes pair by pair, over something in between that may have every dimension.
+        outputs.push(scratch(work));
+    }
+    Ok(Made { work, outputs })
 }

@@ -62,6 +62,13 @@ fn lengths(values: &[Span]) -> Result<Vec<Span>, String> {
     Ok(values.iter().map(|value| value.length()).collect())
 }
 
+/// Axes of which none stands twice.
+pub(super) fn distinct(axes: &[usize]) -> Result<(), String> {
+    let mut sorted = axes.to_vec();
+    sorted.sort_unstable();
+    if sorted.windows(2).any(|pair| pair[0] == pair[1]) { Err("it has an axis twice".into()) } else { Ok(()) }
+}
+
 fn reduce(rule: Rule, call: &Call<'_, '_>) -> Ruled {
     let input = call.input(0)?;
     let element = if rule == Rule::ArgReduce { ElementType::Int64 } else { input.element };
@@ -102,6 +109,7 @@ fn center_crop_pad(call: &Call<'_, '_>) -> Ruled {
     if axes.len() != sizes.len() {
         return Err("it has other sizes than axes".into());
     }
+    distinct(&axes)?;
     axes.iter().zip(sizes).for_each(|(axis, size)| dims[*axis] = size);
     one(Bound::new(call.input(0)?.element, dims))
 }
@@ -138,7 +146,7 @@ fn concat(call: &Call<'_, '_>) -> Ruled {
     let along = all.iter().fold(Span::exact(0.0), |sum, dims| sum.plus(dims[axis]));
     let dims: Vec<Span> = (0..rank).map(|place| if place == axis { along } else { beside(place) }).collect();
     let values: Option<Vec<&[Span]>> = inputs.iter().map(|input| input.values.as_deref()).collect();
-    let values = values.filter(|_| rank == 1).map(|lists| lists.concat());
+    let values = values.filter(|_| rank == 1 && along.max <= VALUES_MAX as f64).map(|lists| lists.concat());
     one(Bound::new(first.element, dims).with_values(values))
 }
 
