@@ -15,8 +15,9 @@
 //! | `accept-flipped-tile` | a start leaves a tile as it lies there |
 //! | `ignore-client-digest` | a frame damaged on its way is inspected |
 //! | `ok-on-inference-error` | a failed inference gets a verdict |
+//! | `answer-when-poisoned` | a session that failed its canary gives verdicts |
 //! | `omit-gap` | a jump of the frame counter is not recorded |
-//! | `flip-tile`, `flip-leaf`, `inference-error` | no bugs but faults: a bit of a tile on its way to the disk, a bit of a leaf hash in memory, a failing model |
+//! | `flip-tile`, `flip-leaf`, `inference-error`, `wrong-canary` | no bugs but faults: a bit of a tile on its way to the disk, a bit of a leaf hash in memory, a failing model, a session that computes wrong |
 
 #[cfg(not(feature = "planted-bugs"))]
 #[inline(always)]

@@ -9,6 +9,7 @@ pub mod model_store;
 pub mod ort;
 pub mod recipe_files;
 pub mod sled_index;
+pub mod trial;
 pub mod witness;
 
 #[cfg(test)]

@@ -8,10 +8,8 @@ use std::{
 };
 
 use crate::{
-    ports::{
-        inference::MODEL_BYTES_MAX,
-        models::{KeptModels, ModelStoreError},
-    },
+    core::model::MODEL_BYTES_MAX,
+    ports::models::{KeptModels, ModelStoreError},
     types::Blake3Digest,
 };
 

@@ -15,16 +15,18 @@ use ort::{
 };
 
 use crate::{
-    core::lineage::entry::RuntimeRecord,
+    core::{lineage::entry::RuntimeRecord, model},
     ports::inference::{
-        InferenceError, InferenceSession, MODEL_BYTES_MAX, ModelRuntime, ModelSpec, Optimisation, Outputs,
-        SessionOptions,
+        InferenceError, InferenceSession, ModelRuntime, ModelSpec, Optimisation, Outputs, SessionOptions,
     },
     types::Blake3Digest,
 };
 
 /// Names the library; wins over configuration and search.
 const LIBRARY_VARIABLE: &str = "ORT_DYLIB_PATH";
+/// Must say 1 before the library is loaded. The 1.32 wheel for Linux writes a database of events below the user's cache
+/// folder and sends it to its maker, also when the binding asks for no telemetry, because that is heard too late.
+pub const TELEMETRY_SWITCH: &str = "ORT_DISABLE_TELEMETRY";
 /// Where `make onnxruntime` puts the library, below the repository.
 const CACHE_FOLDER: &str = ".cache/onnxruntime";
 /// Folders above the executable that may hold [`CACHE_FOLDER`]: `target/debug/deps/<test>` lies three below.
@@ -54,7 +56,14 @@ impl OrtRuntime {
     /// # Errors
     /// [`InferenceError::LibraryMissing`], [`InferenceError::Library`], [`InferenceError::LibraryChanged`].
     pub fn load(configured: Option<&Path>) -> Result<Self, InferenceError> {
-        let library = locate(configured)?;
+        Self::load_from(find_library(configured)?)
+    }
+
+    /// Loads exactly this library.
+    ///
+    /// # Errors
+    /// [`InferenceError::Library`], [`InferenceError::LibraryChanged`].
+    pub fn load_from(library: PathBuf) -> Result<Self, InferenceError> {
         let mut loaded = lock(&LOADED);
         if let Some(runtime) = &*loaded {
             if runtime.library == library {
@@ -72,6 +81,9 @@ impl OrtRuntime {
 
     fn start(library: PathBuf) -> Result<Self, InferenceError> {
         let refused = |reason: String| InferenceError::Library { path: library.display().to_string(), reason };
+        if std::env::var_os(TELEMETRY_SWITCH).is_none_or(|value| value != "1") {
+            return Err(refused(format!("it would report to its maker; start this process with {TELEMETRY_SWITCH}=1")));
+        }
         let environment = ort::init_from(&library)
             .map_err(|error| refused(error.to_string()))?
             .with_name("lineproof")
@@ -141,13 +153,23 @@ impl ModelRuntime for OrtRuntime {
         spec: &ModelSpec,
         options: &SessionOptions,
     ) -> Result<Box<dyn InferenceSession + Send>, InferenceError> {
-        if spec.bytes.len() > MODEL_BYTES_MAX {
-            return Err(InferenceError::TooLong { bytes: spec.bytes.len() });
-        }
         let found = Blake3Digest::of(&spec.bytes);
         if found != spec.digest {
             return Err(InferenceError::Digest { expected: spec.digest, found });
         }
+        model::check(&spec.bytes, Some(spec.shape))
+            .map_err(|refusal| InferenceError::Refused { model: spec.digest, refusal })?;
+        self.open(spec, options)
+    }
+}
+
+impl OrtRuntime {
+    /// A session of a model that was let in.
+    fn open(
+        &self,
+        spec: &ModelSpec,
+        options: &SessionOptions,
+    ) -> Result<Box<dyn InferenceSession + Send>, InferenceError> {
         // The binding panics on graphs with types it does not know; a model must not end the process.
         let session =
             std::panic::catch_unwind(AssertUnwindSafe(|| self.session(spec, options))).unwrap_or_else(|_| {
@@ -315,8 +337,11 @@ fn float_dims(outlet: &Outlet) -> Result<&[i64], String> {
     }
 }
 
-/// Where the library lies.
-fn locate(configured: Option<&Path>) -> Result<PathBuf, InferenceError> {
+/// Where the library lies that [`OrtRuntime::load`] would load.
+///
+/// # Errors
+/// [`InferenceError::LibraryMissing`], [`InferenceError::Library`].
+pub fn find_library(configured: Option<&Path>) -> Result<PathBuf, InferenceError> {
     let named = std::env::var_os(LIBRARY_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from);
     locate_named(named.as_deref().or(configured))
 }

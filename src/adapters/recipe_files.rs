@@ -10,7 +10,10 @@ use std::{
 };
 
 use crate::{
-    core::recipe::{Calibration, ENCODED_BYTES_MAX, Recipe},
+    core::{
+        model::MODEL_BYTES_MAX,
+        recipe::{Calibration, ENCODED_BYTES_MAX, Recipe},
+    },
     ports::{
         recipes::{FoundRecipe, LoadedRecipe, RECIPES_MAX, RecipeFiles},
         texts::{RecipeTexts, TextError},
@@ -20,8 +23,6 @@ use crate::{
 
 /// Longest recipe, calibration or model card in bytes.
 const TEXT_BYTES_MAX: u64 = 64 << 10;
-/// Largest model file in bytes.
-const MODEL_BYTES_MAX: u64 = 1 << 30;
 
 /// Every recipe below `recipes`, loaded or with the reason why not, in order of name and version.
 ///
@@ -60,7 +61,7 @@ fn load(folder: &Path, calibrations: &Path, reference: &RecipeRef) -> Result<Loa
     let parse = |text: &str| Calibration::parse(text).map_err(|error| format!("calibration of {reference}: {error}"));
     let calibration = calibration_text.as_deref().map(parse).transpose()?;
     recipe.accept_calibration(calibration.as_ref()).map_err(|error| error.to_string())?;
-    let model = read_digested(&folder.join(&recipe.model.file), recipe.model.digest, MODEL_BYTES_MAX)?;
+    let model = read_digested(&folder.join(&recipe.model.file), recipe.model.digest, MODEL_BYTES_MAX as u64)?;
     let template = recipe.template.as_ref().map(|template| {
         read_digested(&folder.join(&template.file.file), template.file.digest, ENCODED_BYTES_MAX).map(Into::into)
     });
@@ -68,7 +69,7 @@ fn load(folder: &Path, calibrations: &Path, reference: &RecipeRef) -> Result<Loa
     let card = folder.join("MODEL_CARD.md");
     let model_card = if card.is_file() { Some(read_text(&card)?) } else { None };
     let texts = RecipeFiles { recipe: text, calibration: calibration_text, model_card };
-    Ok(LoadedRecipe { recipe, calibration, model: model.into(), template, texts })
+    Ok(LoadedRecipe { recipe, calibration, model: model.into(), template, texts, canary: None })
 }
 
 fn read_digested(path: &Path, digest: Blake3Digest, bytes_max: u64) -> Result<Vec<u8>, String> {

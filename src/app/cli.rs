@@ -60,6 +60,12 @@ enum ServerCommand {
     Replay(super::replay::ReplayArgs),
     /// Answer an auditor's nonce with the entries it picks and their proofs
     Challenge(super::challenge::ChallengeArgs),
+    /// Look at model files: what is in them, and whether this service would load them
+    #[command(subcommand)]
+    Model(super::model::ModelCommand),
+    /// The process in which a model is loaded and run for the first time; the service starts it
+    #[command(name = crate::adapters::trial::SUBCOMMAND, hide = true)]
+    ModelTrial,
     /// Derive everything in a data directory again and compare
     Fsck(super::fsck::FsckArgs),
     /// Build the search index anew from the log
@@ -128,8 +134,8 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
 #[cfg(feature = "server")]
 fn run_server_command(command: ServerCommand) -> anyhow::Result<ExitCode> {
     use super::{
-        backup, camera, challenge, demo, erase, evidence, fsck, hold, init, keys, logging, replay, retention, search,
-        server, witness,
+        backup, camera, challenge, demo, erase, evidence, fsck, hold, init, keys, logging, model, replay, retention,
+        search, server, witness,
     };
 
     match command {
@@ -161,6 +167,8 @@ fn run_server_command(command: ServerCommand) -> anyhow::Result<ExitCode> {
         ServerCommand::Retention(command) => retention::run(&command),
         ServerCommand::Replay(args) => replay::run(&args),
         ServerCommand::Challenge(args) => challenge::run(&args),
+        ServerCommand::Model(command) => Ok(model::run(&command)),
+        ServerCommand::ModelTrial => model::trial(),
         ServerCommand::Fsck(args) => Ok(fsck::run(&args)),
         ServerCommand::Reindex(args) => search::reindex(&args),
         ServerCommand::Backup(args) => backup::run(&args),

@@ -23,6 +23,8 @@ pub mod evidence;
 #[cfg(feature = "server")]
 pub mod fsck;
 #[cfg(feature = "server")]
+mod health;
+#[cfg(feature = "server")]
 pub mod history;
 #[cfg(feature = "server")]
 pub mod hold;
@@ -32,6 +34,8 @@ pub mod init;
 pub mod keys;
 #[cfg(feature = "server")]
 pub mod logging;
+#[cfg(feature = "server")]
+pub mod model;
 #[cfg(feature = "server")]
 pub mod reindex;
 #[cfg(feature = "server")]

@@ -26,7 +26,7 @@ use tonic::transport::{Certificate, Identity, ServerTlsConfig, server::TcpIncomi
 use self::starter::Starter;
 use super::{
     config::{Config, Tls},
-    keys, replay, retention, socket,
+    health, keys, replay, retention, socket,
     witness::plant,
 };
 use crate::adapters::ort::{OrtOnDemand, OrtRuntime};
@@ -39,6 +39,7 @@ use crate::{
         model_store::{self, ModelStore},
         recipe_files::TextStore,
         sled_index::{Found, SledIndex},
+        trial::ProcessTrial,
     },
     edge::{
         audit::AuditEdge,
@@ -63,6 +64,7 @@ use crate::{
         audit::AuditService,
         history::{HistoryService, Indexer, IndexerHandle},
         inspect::{Inspect, InspectConfig, InspectPorts, gaps::Source, record::ArchiveRule},
+        models as model_trials,
         periods::PeriodService,
         replay::ReplayService,
         retention::{RetentionService, rules::ClassRule},
@@ -193,7 +195,11 @@ impl Server {
             Role::Inspect => {
                 let starter =
                     Starter { config: &config, writer: &writer, clock: &clock, texts: &texts, models: &models };
-                let book = starter.load_recipes()?;
+                let mut book = starter.load_recipes()?;
+                let runtime = OrtRuntime::load(config.models.onnxruntime.as_deref())?;
+                let inspect_config = inspect_config(&config);
+                let trial = ProcessTrial::new(runtime.library().to_owned()).context("models cannot be tried")?;
+                model_trials::try_all(&mut book, &trial, &inspect_config.session_options);
                 if recovery.read_only.is_none() {
                     starter.record_start(&recovery, &keys.verifier_key(), &book)?;
                     starter.record_restore(data_dir)?;
@@ -204,10 +210,10 @@ impl Server {
                     reader: reader.clone(),
                     archive: archive.clone(),
                     clock: clock.clone(),
-                    runtime: Arc::new(OrtRuntime::load(config.models.onnxruntime.as_deref())?) as Arc<dyn ModelRuntime>,
+                    runtime: Arc::new(runtime) as Arc<dyn ModelRuntime>,
                 };
                 let counters = last_counters(&config, index.as_ref())?;
-                let inspect = Inspect::start(inspect_config(&config), ports, book, counters);
+                let inspect = Inspect::start(inspect_config, ports, book, counters);
                 let periods = PeriodService {
                     inspect: inspect.handle(),
                     reader: reader.clone(),
@@ -347,14 +353,15 @@ impl Server {
             tokio::spawn(replay::keep_running(self.replay.clone(), self.config.replay.clone(), stopper.clone()))
         });
         let frame_bytes_max = self.config.inspect.frame_bytes_max;
-        let (health, health_service) = tonic_health::server::health_reporter();
+        let (reporter, health_service) = tonic_health::server::health_reporter();
         let reflection = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(pb::DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
             .build_v1()?;
         let (history, audit) = self.office();
-        health.set_serving::<HistoryServer>().await;
-        health.set_serving::<AuditServer>().await;
+        reporter.set_serving::<HistoryServer>().await;
+        reporter.set_serving::<AuditServer>().await;
+        let mut following_health = None;
         let (inspection, open_inference) = match &self.inspect {
             None => (None, None),
             Some((inspect, periods)) => {
@@ -364,7 +371,9 @@ impl Server {
                     useful_for: Duration::from_millis(self.config.inspect.useful_for_ms),
                 };
                 type Served = pb::inspection_service_server::InspectionServiceServer<InspectionEdge>;
-                health.set_serving::<Served>().await;
+                reporter.set_serving::<Served>().await;
+                health::report(&reporter, &inspect.handle()).await;
+                following_health = Some(tokio::spawn(health::follow(reporter.clone(), inspect.handle())));
                 let edge = InspectionEdge::new(inspect.handle(), periods.clone(), limits, stopper.clone());
                 let message_bytes_max = frame_bytes_max + MESSAGE_OVERHEAD_BYTES;
                 let open_inference = self.config.open_inference.served.then(|| {
@@ -429,6 +438,10 @@ impl Server {
         if let Some(replaying) = replaying {
             stopper.cancel();
             replaying.await.context("replays")?;
+        }
+        // It holds the workers' state, which closes now.
+        if let Some(following) = following_health {
+            following.abort();
         }
         tokio::task::spawn_blocking(move || self.close()).await.context("closing the service")??;
         last_checkpoint.cancel();

@@ -8,6 +8,8 @@ pub mod witness;
 #[cfg(feature = "server")]
 pub mod backup;
 #[cfg(feature = "server")]
+pub mod canary;
+#[cfg(feature = "server")]
 pub mod counter;
 #[cfg(feature = "server")]
 pub mod decide;
@@ -15,6 +17,8 @@ pub mod decide;
 pub mod frame;
 #[cfg(feature = "server")]
 pub mod mask;
+#[cfg(feature = "server")]
+pub mod model;
 #[cfg(feature = "server")]
 pub mod outputs;
 #[cfg(feature = "server")]

@@ -2,11 +2,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-pub use crate::core::outputs::{Outputs, TensorView};
-use crate::{core::lineage::entry::RuntimeRecord, types::Blake3Digest};
+use serde::{Deserialize, Serialize};
 
-/// Largest model file in bytes; a bigger one is refused before it is read into a session.
-pub const MODEL_BYTES_MAX: usize = 512 << 20;
+pub use crate::core::outputs::{Outputs, TensorView};
+use crate::{
+    core::{lineage::entry::RuntimeRecord, model::ModelRefusal},
+    types::Blake3Digest,
+};
 
 /// What a session is made from, and what the model is expected to look like.
 #[derive(Clone, Debug)]
@@ -52,7 +54,8 @@ impl Default for SessionOptions {
 }
 
 /// ONNX Runtime's graph optimisation levels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Optimisation {
     None,
     Basic,
@@ -93,8 +96,12 @@ pub enum InferenceError {
     LibraryChanged { loaded: String, asked: String },
     #[error("the model has digest {found}, the recipe names {expected}")]
     Digest { expected: Blake3Digest, found: Blake3Digest },
-    #[error("the model has {bytes} bytes; at most {MODEL_BYTES_MAX} are loaded")]
-    TooLong { bytes: usize },
+    /// By what its file says alone; ONNX Runtime has not seen it.
+    #[error("model {model} is not let in: {refusal}")]
+    Refused { model: Blake3Digest, refusal: ModelRefusal },
+    /// In the process of its own in which a model is loaded and run for the first time.
+    #[error("model {model} failed its trial: {reason}")]
+    Trial { model: Blake3Digest, reason: String },
     #[error("model {model} does not load: {reason}")]
     Load { model: Blake3Digest, reason: String },
     #[error("model {model} was not loaded within {limit:?}")]
@@ -102,6 +109,11 @@ pub enum InferenceError {
     /// The graph is not what the recipe says.
     #[error("model {model}: {reason}")]
     Graph { model: Blake3Digest, reason: String },
+    /// It gives no answers any more.
+    #[error(
+        "the session of model {model} gives no verdict any more: {reason}; look at this machine, then restart the service"
+    )]
+    Poisoned { model: Blake3Digest, reason: String },
     #[error("an input of shape {shape:?} has {expected} values, not {found}")]
     Input { shape: [usize; 4], expected: usize, found: usize },
     #[error("model {model}: inference failed: {reason}")]
@@ -110,10 +122,33 @@ pub enum InferenceError {
     RunLimit { model: Blake3Digest, limit: Duration },
 }
 
+/// Tries models where they can do no harm.
+pub trait ModelTrial: Send + Sync + 'static {
+    /// Loads the model and runs it once on the canary in a process of its own, whose memory and time are bounded and which
+    /// ends with it. Whatever the model does there, this returns. Blocks.
+    ///
+    /// # Errors
+    /// [`InferenceError::Refused`] and [`InferenceError::Trial`].
+    fn try_out(&self, spec: &ModelSpec, options: &SessionOptions) -> Result<TrialReport, InferenceError>;
+}
+
+/// What a model took in its trial.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrialReport {
+    pub load_ms: u64,
+    /// The first run, which is slower than later ones.
+    pub run_ms: u64,
+    /// What it answered to the canary, [`crate::core::canary::answer`]; every session here must answer the same.
+    pub canary: Blake3Digest,
+    /// Most memory the process held, ONNX Runtime and the model's bytes counted in; 0 where the system does not say.
+    pub peak_bytes: u64,
+}
+
 /// Loads models.
 pub trait ModelRuntime: Send + Sync + 'static {
-    /// A new session. `spec.digest` is checked on the very bytes the session is made from; input and outputs are
-    /// checked against the graph. Nothing but `spec.bytes` becomes part of the model.
+    /// A new session. `spec.digest` is checked on the very bytes the session is made from, and so is what
+    /// [`crate::core::model::check`] asks, before anything else reads them; input and outputs are checked against the graph. Nothing but `spec.bytes` becomes part of the model.
     ///
     /// # Errors
     /// [`InferenceError`].

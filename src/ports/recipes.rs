@@ -21,6 +21,8 @@ pub struct LoadedRecipe {
     /// The template's file where the recipe has one; its BLAKE3 is that in the recipe.
     pub template: Option<Arc<[u8]>>,
     pub texts: RecipeFiles,
+    /// What the model answered to the canary in its trial, once that is over.
+    pub canary: Option<Blake3Digest>,
 }
 
 /// A recipe in the folder, or the reason why it cannot serve.
@@ -43,19 +45,26 @@ impl LoadedRecipe {
     /// What a session is loaded from.
     #[must_use]
     pub fn model_spec(&self) -> ModelSpec {
-        let input = &self.recipe.input;
-        let pair = self.recipe.template.as_ref().map(|template| &template.pair);
-        let outputs = self.recipe.output.tensor_names().map(str::to_owned).collect();
-        ModelSpec {
-            bytes: Arc::clone(&self.model),
-            digest: self.recipe.model.digest,
+        ModelSpec::of_recipe(&self.recipe, Arc::clone(&self.model))
+    }
+}
+
+impl ModelSpec {
+    /// What a recipe says of its model.
+    #[must_use]
+    pub fn of_recipe(recipe: &Recipe, bytes: Arc<[u8]>) -> Self {
+        let input = &recipe.input;
+        let pair = recipe.template.as_ref().map(|template| &template.pair);
+        Self {
+            bytes,
+            digest: recipe.model.digest,
             input: input.tensor.clone(),
             template: match pair {
                 Some(Pair::Input { tensor }) => Some(tensor.clone()),
                 Some(Pair::Stack | Pair::Difference) | None => None,
             },
             shape: input.shape(pair),
-            outputs,
+            outputs: recipe.output.tensor_names().map(str::to_owned).collect(),
         }
     }
 }

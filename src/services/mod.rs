@@ -3,6 +3,7 @@
 pub mod audit;
 pub mod history;
 pub mod inspect;
+pub mod models;
 pub mod periods;
 pub mod recipes;
 pub mod replay;

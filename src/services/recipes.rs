@@ -8,7 +8,7 @@ use std::{
 use super::inspect::request::Refusal;
 use crate::{
     ports::recipes::{FoundRecipe, LoadedRecipe},
-    types::{ProductId, RecipeRef},
+    types::{Blake3Digest, ProductId, RecipeRef},
 };
 
 enum Slot {
@@ -55,6 +55,15 @@ impl RecipeBook {
                 "there is no recipe {name} here; this service has {}",
                 self.names().collect::<Vec<_>>().join(", ")
             ))),
+        }
+    }
+
+    /// Notes what the recipe's model answered to the canary. Before the recipe is in use: nobody else may hold it.
+    pub fn expect_canary(&mut self, recipe: &RecipeRef, answer: Blake3Digest) {
+        if let Some((_, Slot::Ready(loaded))) = self.recipes.get_mut(recipe.as_str())
+            && let Some(loaded) = Arc::get_mut(loaded)
+        {
+            loaded.canary = Some(answer);
         }
     }
 

@@ -5,6 +5,7 @@ use std::{fs, path::Path};
 
 use lineproof::planted::plant;
 use tonic::Code;
+use tonic_health::pb::health_check_response::ServingStatus;
 
 use crate::{
     Tally,
@@ -35,6 +36,7 @@ const BUGS: &[(&str, Catch)] = &[
     ("accept-flipped-tile", flipped_tile),
     ("ignore-client-digest", wrong_digest),
     ("ok-on-inference-error", failed_inference),
+    ("answer-when-poisoned", poisoned_session),
     ("omit-gap", counter_jump),
 ];
 
@@ -130,6 +132,31 @@ fn wrong_digest(bug: &str, _: &Path, _: &mut Dice) -> Option<String> {
         Err(status) if status.code() == Code::InvalidArgument => None,
         other => Some(format!("answered {:?}", other.map(|answer| answer.into_inner().entry_index))),
     }
+}
+
+/// A session that computes wrong. Without the bug its frames are refused, and health and log say why.
+fn poisoned_session(bug: &str, _: &Path, _: &mut Dice) -> Option<String> {
+    let mut answered = None;
+    for planted in ["wrong-canary".to_owned(), format!("wrong-canary,{bug}")] {
+        let plant = Plant::new();
+        let service = serve(&plant, &planted);
+        let refused = || block_on(async { service.inspection().await.inspect(part(1)).await }).err();
+        let first = refused().expect("the frame before which the canary failed is refused");
+        assert_eq!(first.code(), Code::Internal, "{first}");
+        assert!(first.message().contains("gives no verdict any more"), "{first}");
+        let later = (0..20).map(|_| refused()).find(Option::is_none);
+        if planted == "wrong-canary" {
+            assert!(later.is_none(), "a poisoned session answered without any bug");
+            let health = || block_on(service.health("recipe/machined-surface@1.1.0"));
+            // Told by another task than the one that answers frames.
+            assert!((0..10_000).any(|_| health() == ServingStatus::NotServing), "health does not tell");
+            let ended = service.stop();
+            assert!(ended.log.contains("a session is poisoned"), "{}", ended.log);
+        } else {
+            answered = later.map(|_| "a poisoned session answered".to_owned());
+        }
+    }
+    answered
 }
 
 /// Inference is made to fail. Without the bug that is a refusal.

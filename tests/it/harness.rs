@@ -16,6 +16,7 @@ use lineproof::{
 };
 use tempfile::TempDir;
 use tonic::transport::Channel;
+use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 
 /// Longest wait for the service to say that it listens; loading a model on a busy machine takes a while.
 const START_MAX: Duration = Duration::from_secs(60);
@@ -165,6 +166,13 @@ impl Service {
 
     pub async fn inspection(&self) -> InspectionServiceClient<Channel> {
         InspectionServiceClient::new(self.channel().await).max_encoding_message_size(64 << 20)
+    }
+
+    /// What the standard health service says of `name`.
+    pub async fn health(&self, name: &str) -> ServingStatus {
+        let mut client = HealthClient::new(self.channel().await);
+        let asked = client.check(HealthCheckRequest { service: name.into() }).await;
+        asked.map_or(ServingStatus::ServiceUnknown, |answer| answer.into_inner().status())
     }
 
     pub async fn history(&self) -> HistoryServiceClient<Channel> {

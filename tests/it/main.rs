@@ -13,6 +13,7 @@ mod harness;
 mod inspection;
 mod keys;
 mod kinds;
+mod models;
 mod office;
 mod older;
 mod onnx;

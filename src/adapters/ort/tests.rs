@@ -1,51 +1,7 @@
 //! The real library on models written byte by byte, so that each is exactly as bad as its test needs.
 
 use super::*;
-
-/// The few pieces of ONNX's protobuf that these models are made of.
-mod onnx {
-    fn varint(mut value: u64) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        while value > 127 {
-            bytes.push((value & 127) as u8 | 128);
-            value >>= 7;
-        }
-        bytes.push(value as u8);
-        bytes
-    }
-
-    pub fn int(field: u64, value: u64) -> Vec<u8> {
-        [varint(field << 3), varint(value)].concat()
-    }
-
-    pub fn bytes(field: u64, value: impl AsRef<[u8]>) -> Vec<u8> {
-        let value = value.as_ref();
-        [varint(field << 3 | 2), varint(value.len() as u64), value.to_vec()].concat()
-    }
-
-    /// ValueInfoProto; a dimension of 0 is open. Types: 1 float32, 7 int64, 9 bool.
-    pub fn value(name: &str, kind: u64, dims: &[u64]) -> Vec<u8> {
-        let dim = |d: &u64| bytes(1, if *d == 0 { bytes(2, "N") } else { int(1, *d) });
-        let shape = dims.iter().flat_map(dim).collect::<Vec<_>>();
-        [bytes(1, name), bytes(2, bytes(1, [int(1, kind), bytes(2, shape)].concat()))].concat()
-    }
-
-    /// NodeProto in a GraphProto.
-    pub fn node(operator: &str, inputs: &[&str], outputs: &[&str], attributes: &[Vec<u8>]) -> Vec<u8> {
-        let mut node = Vec::new();
-        inputs.iter().for_each(|name| node.extend(bytes(1, name)));
-        outputs.iter().for_each(|name| node.extend(bytes(2, name)));
-        node.extend(bytes(4, operator));
-        attributes.iter().for_each(|attribute| node.extend(bytes(5, attribute)));
-        bytes(1, node)
-    }
-
-    /// ModelProto of operator set 17.
-    pub fn model(graph: &[Vec<u8>]) -> Vec<u8> {
-        let graph = [graph.concat(), bytes(2, "g")].concat();
-        [int(1, 8), bytes(7, graph), bytes(8, int(2, 17))].concat()
-    }
-}
+use crate::core::model::sample::onnx;
 
 fn runtime() -> OrtRuntime {
     OrtRuntime::load(None).expect("`make onnxruntime` has fetched the library")
@@ -100,6 +56,12 @@ fn endless() -> Vec<u8> {
 fn load_error(spec: &ModelSpec) -> String {
     let loaded = runtime().load(spec, &SessionOptions::default());
     loaded.err().expect("the model is refused").to_string()
+}
+
+/// What the library says of a model that was not looked at before.
+fn open_error(spec: &ModelSpec) -> String {
+    let opened = runtime().open(spec, &SessionOptions::default());
+    opened.err().expect("the model is refused").to_string()
 }
 
 #[test]
@@ -196,10 +158,17 @@ fn a_model_that_compares_gets_both_images_by_name() {
 }
 
 #[test]
-fn bytes_that_are_no_model_are_refused() {
+fn bytes_that_are_no_model_are_refused_before_the_library_and_by_it() {
     for bytes in [Vec::new(), b"not a model".to_vec(), doubler()[..40].to_vec()] {
-        assert!(load_error(&spec(bytes)).contains("does not load"));
+        let spec = spec(bytes);
+        assert!(load_error(&spec).contains("is not let in"));
+        assert!(open_error(&spec).contains("does not load"));
     }
+}
+
+#[test]
+fn a_model_that_may_run_for_ever_is_not_loaded() {
+    assert!(load_error(&spec(endless())).contains(r#"operator "Loop" is not let in"#));
 }
 
 #[test]
@@ -223,7 +192,10 @@ fn weights_outside_the_digested_bytes_are_not_loaded() {
             onnx::bytes(11, onnx::value("input", 1, &[1, 1, 2, 2])),
             onnx::bytes(12, onnx::value("output", 1, &[1, 1, 2, 2])),
         ]);
-        let error = load_error(&spec(model));
+        let spec = spec(model);
+        assert!(load_error(&spec).contains("lies in another file"), "{location}");
+        // Nor would the library find them.
+        let error = open_error(&spec);
         assert!(error.contains("does not load"), "{location}: {error}");
     }
 }
@@ -231,7 +203,7 @@ fn weights_outside_the_digested_bytes_are_not_loaded() {
 #[test]
 fn an_endless_model_is_broken_off_and_the_session_goes_on() {
     let options = SessionOptions { run_limit: Duration::from_millis(50), ..SessionOptions::default() };
-    let mut session = runtime().load(&spec(endless()), &options).unwrap();
+    let mut session = runtime().open(&spec(endless()), &options).unwrap();
     let mut outputs = Outputs::default();
     for _ in 0..2 {
         let error = session.run(&[1.0; 4], [1, 1, 2, 2], &mut outputs).unwrap_err();

@@ -6,7 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::sight;
+use super::{
+    guard::{CANARY_EVERY, Guarded, OnPoison},
+    sight,
+};
 use crate::{
     core::{
         decide::{Decider, Judged},
@@ -68,13 +71,18 @@ pub(crate) struct StepTimes {
 }
 
 impl Lane {
-    /// Loads a session and runs it once on zeros, so that the first frame meets a warm one.
+    /// Loads a session, asks it the canary and runs it once on zeros, so that the first frame meets a warm one. `on_poison` hears
+    /// when it gives no answers any more.
     pub fn load(
         recipe: Arc<LoadedRecipe>,
         runtime: &dyn ModelRuntime,
         options: &SessionOptions,
+        on_poison: OnPoison,
     ) -> Result<Self, LaneError> {
-        let mut session = runtime.load(&recipe.model_spec(), options)?;
+        let spec = recipe.model_spec();
+        let session = runtime.load(&spec, options)?;
+        let session = Guarded::new(session, &spec, recipe.canary, CANARY_EVERY, on_poison)?;
+        let mut session: Box<dyn InferenceSession + Send> = Box::new(session);
         let (preprocessor, mut decider) = sight::of(&recipe).map_err(LaneError::Recipe)?;
         let mut outputs = Outputs::default();
         sight::warm_up(&recipe, &preprocessor, session.as_mut(), &mut decider, &mut outputs)

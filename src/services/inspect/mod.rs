@@ -9,6 +9,7 @@
 
 pub(crate) mod examine;
 pub mod gaps;
+mod guard;
 pub mod queue;
 pub mod record;
 pub mod request;
@@ -105,6 +106,8 @@ struct Shared {
     archive: Arc<dyn ImageArchive>,
     clock: Arc<dyn Clock>,
     runtime: Arc<dyn ModelRuntime>,
+    /// Recipes of which a session is poisoned.
+    poisoned: tokio::sync::watch::Sender<Vec<RecipeRef>>,
 }
 
 /// The running service: its workers and the writer of gaps. Dropping it does not stop it; [`Self::shutdown`] does.
@@ -152,6 +155,7 @@ impl Inspect {
             archive,
             clock,
             runtime,
+            poisoned: tokio::sync::watch::Sender::default(),
         };
         let mut lanes = Vec::new();
         for _ in 0..shared.workers {
@@ -285,6 +289,12 @@ impl InspectHandle {
         self.0.write_gaps(gaps);
     }
 
+    /// Recipes of which a session failed its canary, and gives no verdict any more.
+    #[must_use]
+    pub fn poisoned(&self) -> tokio::sync::watch::Receiver<Vec<RecipeRef>> {
+        self.0.poisoned.subscribe()
+    }
+
     /// Frames waiting for a worker.
     #[must_use]
     pub fn waiting(&self) -> usize {
@@ -298,12 +308,25 @@ impl Shared {
         let (mut lanes, mut failed) = (Lanes::new(), Vec::new());
         for recipe in self.book.ready() {
             let name = recipe.recipe.reference();
-            match Lane::load(recipe, self.runtime.as_ref(), &self.session_options) {
+            match Lane::load(recipe, self.runtime.as_ref(), &self.session_options, self.on_poison(name.clone())) {
                 Ok(lane) => drop(lanes.insert(name, lane)),
                 Err(error) => failed.push((name, error.to_string())),
             }
         }
         (lanes, failed)
+    }
+
+    /// What is done once when a session of this recipe fails its canary.
+    fn on_poison(&self, recipe: RecipeRef) -> guard::OnPoison {
+        let poisoned = self.poisoned.clone();
+        Arc::new(move |reason: &str| {
+            tracing::error!(%recipe, reason, "a session is poisoned; its frames are refused until a restart");
+            poisoned.send_modify(|recipes| {
+                if !recipes.contains(&recipe) {
+                    recipes.push(recipe.clone());
+                }
+            });
+        })
     }
 
     /// Refuses strangers, and follows the camera's counter.

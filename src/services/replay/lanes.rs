@@ -90,7 +90,7 @@ fn load(service: &ReplayService, decision: &Decision, key: &Key) -> Result<Lane,
         optimisation: key.optimisation,
         ..SessionOptions::default()
     };
-    match Lane::load(recipe, service.runtime.as_ref(), &options) {
+    match Lane::load(recipe, service.runtime.as_ref(), &options, Arc::new(|_: &str| {})) {
         Ok(lane) => Ok(lane),
         Err(LaneError::Runtime(
             error @ (InferenceError::LibraryMissing { .. }
@@ -136,7 +136,7 @@ fn recorded_recipe(service: &ReplayService, decision: &Decision) -> Result<Loade
         }
     };
     let texts = RecipeFiles { recipe: text, calibration: calibration_text, model_card: None };
-    Ok(LoadedRecipe { recipe, calibration, model, template, texts })
+    Ok(LoadedRecipe { recipe, calibration, model, template, texts, canary: None })
 }
 
 /// A text that is what its name says.
