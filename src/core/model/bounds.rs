@@ -7,6 +7,7 @@
 //!
 //! Arithmetic is in `f64`: sizes saturate instead of wrapping round, and what is no number is beyond every budget.
 
+mod choose;
 mod image;
 mod numbers;
 mod pictures;
@@ -24,8 +25,8 @@ use super::{
     FOLDED_BYTES_MAX, FOLDED_WORK_MAX, FRAME_WORK_MAX, ModelRefusal, RefusalKind, TENSOR_BYTES_MAX, VALUES_MAX,
     VARYING_BYTES_MAX,
     element::ElementType,
+    messages::{AttributeValue, Graph, Node, Tensor, ValueInfo},
     operators::{self, Rule},
-    proto::{AttributeValue, Graph, Node, Tensor, ValueInfo},
     quoted,
 };
 

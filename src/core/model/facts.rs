@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use super::{
     bounds::Bounds,
     element::ElementType,
-    proto::{AttributeValue, Graph, Model, ValueInfo},
+    messages::{AttributeValue, Graph, Model, ValueInfo},
 };
 
 /// What was found in a model file.

@@ -1,14 +1,17 @@
 //! Whether an ONNX file may be given to ONNX Runtime, judged from its protobuf alone: `docs/spec/model.md`.
 //!
 //! A model file is a program: a hundred bytes can ask for gigabytes while they load, and a graph can run for ever. So
-//! a file is read within bounds (`proto.rs`), its operators must be on a list (`operators.rs`), its graph must be
+//! a file is read within bounds (`proto.rs`, over `wire.rs`), its operators must be on a list (`operators.rs`), its graph must be
 //! whole (`structure.rs`), and what every tensor of it could grow to is computed from its constants and from the size
 //! of the image (`bounds.rs`) before anything is allocated for it. What passes here may still be wrong or slow; its
 //! first load and its first run happen in a process of their own.
 
 mod bounds;
+mod data;
+mod declared;
 mod element;
 mod facts;
+mod messages;
 mod operators;
 mod proto;
 #[cfg(test)]
@@ -164,7 +167,7 @@ pub fn check(bytes: &[u8], image: Option<[usize; 4]>) -> Result<ModelFacts, Mode
 }
 
 /// The version of ONNX's own operators; other sets are refused.
-fn versions(model: &proto::Model<'_>) -> Result<i64, ModelRefusal> {
+fn versions(model: &messages::Model<'_>) -> Result<i64, ModelRefusal> {
     let refuse = |kind, reason| Err(ModelRefusal::new(kind, reason));
     let (oldest, newest) = IR_VERSIONS;
     if !(oldest..=newest).contains(&model.ir_version) {

@@ -3,7 +3,7 @@
 
 use super::{
     ModelRefusal, RefusalKind, is_own_domain,
-    proto::{AttributeValue, Graph, Node},
+    messages::{AttributeValue, Graph, Node},
     quoted,
 };
 

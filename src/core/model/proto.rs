@@ -1,128 +1,19 @@
-//! The ONNX messages as far as a model is judged by them, borrowed from the file. Source: `onnx.proto` of ONNX 1.19.
+//! Reads an ONNX file: every message as far as a model is judged by it.
 //!
 //! A reader that is more generous than ONNX Runtime's would judge another model than the one that runs. So a field
 //! that stands twice is refused (protobuf would merge or replace), and so is one that ONNX does not have.
 
 use super::{
     ATTRIBUTES_MAX, ATTRIBUTES_PER_NODE_MAX, DOC_BYTES_MAX, INITIALIZER_BYTES_MAX, LINKS_MAX, LIST_ITEMS_MAX,
-    ModelRefusal, NAME_BYTES_MAX, NODES_MAX, NUMBERS_MAX, PROPERTIES_MAX, RANK_MAX, RefusalKind, SUBGRAPH_DEPTH_MAX,
-    TENSORS_MAX, VALUE_INFOS_MAX, VALUES_MAX,
+    ModelRefusal, NAME_BYTES_MAX, NODES_MAX, NUMBERS_MAX, PROPERTIES_MAX, RefusalKind, SUBGRAPH_DEPTH_MAX, TENSORS_MAX,
+    data::{Data, product},
     element::ElementType,
+    messages::{Attribute, AttributeValue, Graph, Model, Node, Tensor},
     quoted,
     wire::{self, Fields, Meter, Wire, WireError},
 };
 
 type Result<T> = std::result::Result<T, ModelRefusal>;
-
-/// `ModelProto`.
-#[derive(Debug)]
-pub struct Model<'a> {
-    pub ir_version: i64,
-    /// Domain and version.
-    pub opsets: Vec<(&'a str, i64)>,
-    pub producer: &'a str,
-    pub producer_version: &'a str,
-    pub properties: Vec<(&'a str, &'a str)>,
-    pub graph: Graph<'a>,
-}
-
-/// `GraphProto`.
-#[derive(Debug, Default)]
-pub struct Graph<'a> {
-    pub nodes: Vec<Node<'a>>,
-    pub initializers: Vec<Tensor<'a>>,
-    pub inputs: Vec<ValueInfo<'a>>,
-    pub outputs: Vec<ValueInfo<'a>>,
-    pub values: Vec<ValueInfo<'a>>,
-}
-
-/// `NodeProto`.
-#[derive(Debug, Default)]
-pub struct Node<'a> {
-    pub name: &'a str,
-    pub operator: &'a str,
-    pub domain: &'a str,
-    pub inputs: Vec<&'a str>,
-    pub outputs: Vec<&'a str>,
-    pub attributes: Vec<Attribute<'a>>,
-}
-
-/// `AttributeProto`.
-#[derive(Debug)]
-pub struct Attribute<'a> {
-    pub name: &'a str,
-    pub value: AttributeValue<'a>,
-}
-
-#[derive(Debug)]
-pub enum AttributeValue<'a> {
-    Float(f32),
-    Int(i64),
-    Text(&'a [u8]),
-    Tensor(Tensor<'a>),
-    Graph(Box<Graph<'a>>),
-    Floats(Vec<f32>),
-    Ints(Vec<i64>),
-    Texts,
-}
-
-/// `TensorProto`, without its data: how much there is, and what stands in a small one.
-#[derive(Debug)]
-pub struct Tensor<'a> {
-    pub name: &'a str,
-    pub element: ElementType,
-    pub dims: Vec<u64>,
-    pub elements: u64,
-    /// Row by row, if they are at most [`VALUES_MAX`] and of a type that shapes are made of.
-    pub values: Option<Vec<f64>>,
-}
-
-/// `ValueInfoProto` of a tensor.
-#[derive(Debug)]
-pub struct ValueInfo<'a> {
-    pub name: &'a str,
-    /// None: it declares no type.
-    pub element: Option<ElementType>,
-    /// None: it declares no shape. An open dimension is None.
-    pub dims: Option<Vec<Option<u64>>>,
-}
-
-impl<'a> Node<'a> {
-    pub fn attribute(&self, name: &str) -> Option<&AttributeValue<'a>> {
-        self.attributes.iter().find(|attribute| attribute.name == name).map(|attribute| &attribute.value)
-    }
-
-    pub fn int(&self, name: &str) -> Option<i64> {
-        match self.attribute(name) {
-            Some(AttributeValue::Int(value)) => Some(*value),
-            _ => None,
-        }
-    }
-
-    pub fn ints(&self, name: &str) -> Option<&[i64]> {
-        match self.attribute(name) {
-            Some(AttributeValue::Ints(values)) => Some(values),
-            _ => None,
-        }
-    }
-
-    pub fn text(&self, name: &str) -> Option<&'a str> {
-        match self.attribute(name) {
-            Some(AttributeValue::Text(value)) => std::str::from_utf8(value).ok(),
-            _ => None,
-        }
-    }
-
-    /// How a sentence calls it.
-    pub fn called(&self) -> String {
-        let name = if self.name.is_empty() { self.outputs.first().copied().unwrap_or("") } else { self.name };
-        format!("{} {}", short(self.operator), quoted(name))
-    }
-}
-
-fn short(operator: &str) -> String {
-    operator.chars().filter(char::is_ascii_alphanumeric).take(40).collect()
-}
 
 /// Reads a whole file.
 ///
@@ -144,29 +35,29 @@ pub fn read(bytes: &[u8]) -> Result<Model<'_>> {
 }
 
 /// What was read so far of a file.
-struct Reader<'m> {
+pub(super) struct Reader<'m> {
     meter: &'m Meter,
     nodes: usize,
     attributes: usize,
     links: usize,
     numbers: usize,
     tensors: usize,
-    infos: usize,
+    pub infos: usize,
     initializer_bytes: u64,
 }
 
 /// Refuses a second occurrence of the fields that stand once.
-struct Once {
+pub(super) struct Once {
     message: &'static str,
     seen: u32,
 }
 
 impl Once {
-    fn new(message: &'static str) -> Self {
+    pub fn new(message: &'static str) -> Self {
         Self { message, seen: 0 }
     }
 
-    fn see(&mut self, field: u32) -> Result<()> {
+    pub fn see(&mut self, field: u32) -> Result<()> {
         let bit = 1_u32.checked_shl(field).unwrap_or(0);
         if self.seen & bit != 0 {
             let message = self.message;
@@ -176,14 +67,14 @@ impl Once {
         Ok(())
     }
 
-    fn unknown<T>(&self, field: u32) -> Result<T> {
+    pub fn unknown<T>(&self, field: u32) -> Result<T> {
         let message = self.message;
         Err(refuse(RefusalKind::NotOnnx, format!("{message} has a field {field}, which ONNX does not know")))
     }
 }
 
 impl<'m> Reader<'m> {
-    fn fields<'a>(&self, message: &'a [u8]) -> Fields<'a, 'm> {
+    pub fn fields<'a>(&self, message: &'a [u8]) -> Fields<'a, 'm> {
         Fields::new(message, self.meter)
     }
 
@@ -479,203 +370,9 @@ impl<'m> Reader<'m> {
         self.numbers += more;
         bounded(self.numbers, NUMBERS_MAX + 1, "numbers in its lists")
     }
-
-    fn value_info<'a>(&mut self, bytes: &'a [u8]) -> Result<ValueInfo<'a>> {
-        count(&mut self.infos, VALUE_INFOS_MAX, "declared values")?;
-        let mut once = Once::new("a declared value");
-        let mut info = ValueInfo { name: "", element: None, dims: None };
-        for field in self.fields(bytes) {
-            let (number, value) = field?;
-            match number {
-                1 => {
-                    once.see(number)?;
-                    info.name = text(value, NAME_BYTES_MAX, "a value's name")?;
-                }
-                2 => {
-                    once.see(number)?;
-                    self.type_of(value.bytes()?, &mut info)?;
-                }
-                3 => {
-                    once.see(number)?;
-                    text(value, DOC_BYTES_MAX, "a value's doc string")?;
-                }
-                4 => drop(value.bytes()?),
-                other => return once.unknown(other),
-            }
-        }
-        Ok(info)
-    }
-
-    /// `TypeProto`.
-    fn type_of(&self, bytes: &[u8], info: &mut ValueInfo<'_>) -> Result<()> {
-        let mut once = Once::new("a type");
-        for field in self.fields(bytes) {
-            let (number, value) = field?;
-            once.see(number)?;
-            match number {
-                1 => self.tensor_type(value.bytes()?, info)?,
-                6 => text(value, NAME_BYTES_MAX, "a denotation").map(drop)?,
-                4 | 5 | 7 | 8 | 9 => {
-                    let reason = format!("value {} is no tensor; only tensors are let in", quoted(info.name));
-                    return Err(refuse(RefusalKind::Structure, reason));
-                }
-                other => return once.unknown(other),
-            }
-        }
-        Ok(())
-    }
-
-    fn tensor_type(&self, bytes: &[u8], info: &mut ValueInfo<'_>) -> Result<()> {
-        let mut once = Once::new("a tensor's type");
-        let called = quoted(info.name);
-        for field in self.fields(bytes) {
-            let (number, value) = field?;
-            once.see(number)?;
-            match number {
-                1 => {
-                    let code = value.int()?;
-                    let known = ElementType::of_code(code).ok_or_else(|| {
-                        let known = "known are numbers of 8 to 64 bits and truth values";
-                        refuse(RefusalKind::Tensor, format!("value {called} has data type {code}; {known}"))
-                    })?;
-                    info.element = Some(known);
-                }
-                2 => info.dims = Some(self.shape(value.bytes()?, &called)?),
-                other => return once.unknown(other),
-            }
-        }
-        Ok(())
-    }
-
-    fn shape(&self, bytes: &[u8], called: &str) -> Result<Vec<Option<u64>>> {
-        let mut dims = Vec::new();
-        for field in self.fields(bytes) {
-            let (number, value) = field?;
-            if number != 1 {
-                return Once::new("a shape").unknown(number);
-            }
-            bounded(dims.len(), RANK_MAX, "dimensions of one tensor")?;
-            dims.push(self.dimension(value.bytes()?, called)?);
-        }
-        Ok(dims)
-    }
-
-    fn dimension(&self, bytes: &[u8], called: &str) -> Result<Option<u64>> {
-        let mut once = Once::new("a dimension");
-        let (mut dim, mut named) = (None, false);
-        for field in self.fields(bytes) {
-            let (number, value) = field?;
-            once.see(number)?;
-            match number {
-                1 => dim = Some(value.int()?),
-                2 => named = !text(value, NAME_BYTES_MAX, "a dimension's name")?.is_empty(),
-                3 => text(value, NAME_BYTES_MAX, "a denotation").map(drop)?,
-                other => return once.unknown(other),
-            }
-        }
-        match dim {
-            // Some exporters write -1 for an open dimension.
-            None | Some(-1) => Ok(None),
-            Some(_) if named => Err(refuse(RefusalKind::NotOnnx, "a dimension has both a name and a length")),
-            Some(dim) => u64::try_from(dim)
-                .map(Some)
-                .map_err(|_| refuse(RefusalKind::Shape, format!("value {called} declares a dimension of {dim}"))),
-        }
-    }
 }
 
-impl AttributeValue<'_> {
-    /// `AttributeProto.AttributeType`.
-    fn kind(&self) -> i64 {
-        match self {
-            Self::Float(_) => 1,
-            Self::Int(_) => 2,
-            Self::Text(_) => 3,
-            Self::Tensor(_) => 4,
-            Self::Graph(_) => 5,
-            Self::Floats(_) => 6,
-            Self::Ints(_) => 7,
-            Self::Texts => 8,
-        }
-    }
-}
-
-/// What a tensor's data fields hold: how many values, and the first few.
-#[derive(Default)]
-struct Data<'a> {
-    raw: Option<&'a [u8]>,
-    field: Option<u32>,
-    count: u64,
-    first: Vec<f64>,
-}
-
-impl Data<'_> {
-    fn typed(&mut self, field: u32, value: Wire<'_>) -> Result<()> {
-        if *self.field.get_or_insert(field) != field {
-            return Err(refuse(RefusalKind::Tensor, "it has a tensor whose values stand in two fields"));
-        }
-        let (count, first) = (&mut self.count, &mut self.first);
-        let mut take = |value: f64| {
-            *count += 1;
-            if first.len() < VALUES_MAX {
-                first.push(value);
-            }
-        };
-        #[expect(clippy::cast_precision_loss, reason = "sizes beyond 2^53 are far over every budget")]
-        match field {
-            4 => wire::each_float(value, |one| take(one.into()))?,
-            5 | 7 => wire::each_int(value, |one| take(one as f64))?,
-            10 => wire::each_double(value, take)?,
-            11 => wire::each_int(value, |one| take(one.cast_unsigned() as f64))?,
-            _ => return Err(refuse(RefusalKind::Tensor, "it has a tensor of texts")),
-        }
-        Ok(())
-    }
-
-    fn check(&self, element: ElementType, elements: u64) -> std::result::Result<(), String> {
-        match (self.raw, self.field) {
-            (Some(_), Some(_)) => Err("has its values twice".into()),
-            (Some(raw), None) => {
-                let declared = elements.saturating_mul(element.bytes());
-                if raw.len() as u64 == declared {
-                    return Ok(());
-                }
-                Err(format!("declares {elements} values of {} bytes and holds {} bytes", element.bytes(), raw.len()))
-            }
-            (None, None) if elements == 0 => Ok(()),
-            (None, _) if self.count != elements => Err(format!("declares {elements} values and holds {}", self.count)),
-            (None, Some(field)) if field != element.field() => {
-                Err(format!("is of type {element} and holds values of another"))
-            }
-            (None, _) => Ok(()),
-        }
-    }
-
-    fn values(self, element: ElementType, elements: u64) -> Option<Vec<f64>> {
-        if elements > VALUES_MAX as u64 {
-            return None;
-        }
-        match self.raw {
-            Some(raw) => element.decode(raw),
-            None if element.decode(&[]).is_some() => Some(self.first),
-            None => None,
-        }
-    }
-}
-
-fn product(dims: &[i64]) -> std::result::Result<(Vec<u64>, u64), String> {
-    if dims.len() > RANK_MAX {
-        return Err(format!("has {} dimensions; at most {RANK_MAX} are let in", dims.len()));
-    }
-    let dims: std::result::Result<Vec<u64>, String> =
-        dims.iter().map(|dim| u64::try_from(*dim).map_err(|_| format!("has a dimension of {dim}"))).collect();
-    let dims = dims?;
-    let elements = dims.iter().try_fold(1_u64, |product, dim| product.checked_mul(*dim));
-    let elements = elements.ok_or_else(|| format!("has the shape {dims:?}, more values than can be counted"))?;
-    Ok((dims, elements))
-}
-
-fn text<'a>(value: Wire<'a>, bytes_max: usize, what: &str) -> Result<&'a str> {
+pub(super) fn text<'a>(value: Wire<'a>, bytes_max: usize, what: &str) -> Result<&'a str> {
     let bytes = bytes_up_to(value, bytes_max, what)?;
     std::str::from_utf8(bytes).map_err(|_| refuse(RefusalKind::NotOnnx, format!("{what} is not UTF-8")))
 }
@@ -689,21 +386,21 @@ fn bytes_up_to<'a>(value: Wire<'a>, bytes_max: usize, what: &str) -> Result<&'a 
     Ok(bytes)
 }
 
-fn count(counted: &mut usize, max: usize, what: &str) -> Result<()> {
+pub(super) fn count(counted: &mut usize, max: usize, what: &str) -> Result<()> {
     bounded(*counted, max, what)?;
     *counted += 1;
     Ok(())
 }
 
 /// Whether one more fits.
-fn bounded(so_far: usize, max: usize, what: &str) -> Result<()> {
+pub(super) fn bounded(so_far: usize, max: usize, what: &str) -> Result<()> {
     if so_far < max {
         return Ok(());
     }
     Err(refuse(RefusalKind::Size, format!("it has more than {max} {what}")))
 }
 
-fn refuse(kind: RefusalKind, reason: impl Into<String>) -> ModelRefusal {
+pub(super) fn refuse(kind: RefusalKind, reason: impl Into<String>) -> ModelRefusal {
     ModelRefusal::new(kind, reason)
 }
 

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::{
     ModelRefusal, RefusalKind, TENSOR_BYTES_MAX,
-    proto::{AttributeValue, Graph, ValueInfo},
+    messages::{AttributeValue, Graph, ValueInfo},
     quoted,
 };
 

@@ -97,10 +97,9 @@ fn sizes_are_what_the_operators_specification_says() {
         ],
     );
     assert_eq!(largest(&[weights("w", &[8, 3, 3, 3]), conv]).unwrap(), 8 * 49 * 29 * 4);
-    // (100 - 1) * 2 + 3 = 201, (60 - 1) * 2 + 3 = 121.
-    // Its windows side by side take 4 * 9 * 100 * 60 numbers, twice what comes out.
-    let up = onnx::node("ConvTranspose", &["input", "w"], &["output"], &[ints_attribute("strides", &[2, 2])]);
-    assert_eq!(largest(&[weights("w", &[3, 4, 3, 3]), up]).unwrap(), 4 * 9 * 100 * 60 * 4);
+    // (100 - 1) * 4 + 3 = 399, (60 - 1) * 4 + 3 = 239: more than its windows side by side, 4 * 9 * 100 * 60.
+    let up = onnx::node("ConvTranspose", &["input", "w"], &["output"], &[ints_attribute("strides", &[4, 4])]);
+    assert_eq!(largest(&[weights("w", &[3, 4, 3, 3]), up]).unwrap(), 4 * 399 * 239 * 4);
     // A size that the graph computes for itself: twice its own height, and its width.
     let own_size = [
         onnx::node("Shape", &["input"], &["shape"], &[]),

@@ -1,7 +1,7 @@
 //! How the numbers that shapes are made of go through arithmetic. What is not known stays unknown.
 
 use super::{Bound, ElementType, Span};
-use crate::core::model::proto::Node;
+use crate::core::model::messages::Node;
 
 /// Integers up to here are exact in `f64`; beyond, int64 arithmetic might wrap round and this one would not.
 const EXACT_MAX: f64 = 9_007_199_254_740_992.0;

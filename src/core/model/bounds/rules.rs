@@ -4,7 +4,7 @@ use super::{
     Bound, ElementType, Made, Node, Rule, Span, numbers, pictures, shapes,
     span::{self, times},
 };
-use crate::core::model::proto::AttributeValue;
+use crate::core::model::messages::AttributeValue;
 
 /// Why a size cannot be told.
 pub(super) type Ruled = Result<Made, String>;
