@@ -183,7 +183,7 @@ fn the_most_boxes_are_kept_of_each_label_by_itself() {
 proptest! {
     #[test]
     fn the_fast_walk_over_labels_finds_what_a_plain_one_finds(
-        rows in prop::collection::vec((1.0_f32..7.0, 1.0_f32..7.0, 1.0_f32..4.0, 1.0_f32..4.0, 0_u8..8, 0_u8..8), 0..40),
+        rows in prop::collection::vec((1.0_f32..7.0, 1.0_f32..7.0, 1.0_f32..4.0, 1.0_f32..4.0, 0_u8..8, 0_u8..8), 0..200),
     ) {
         let rows: Vec<[f32; 6]> =
             rows.into_iter().map(|(x, y, w, h, a, b)| [x, y, w, h, f32::from(a) / 16.0, f32::from(b) / 16.0]).collect();
@@ -194,6 +194,10 @@ proptest! {
                 expected[usize::from(b > a)] += 1;
             }
         }
+        prop_assert_eq!([found.scores[0].boxes, found.scores[1].boxes], expected.map(Some));
+        let every = Detection { box_labels: BoxLabels::All, boxes_max: 300, iou_max: Some(1.0), ..detection(BoxLayout::YoloV8) };
+        let found = judged(every, &rows);
+        let expected = [4, 5].map(|label| rows.iter().filter(|row| row[label] >= 0.1).count() as u32);
         prop_assert_eq!([found.scores[0].boxes, found.scores[1].boxes], expected.map(Some));
     }
 
