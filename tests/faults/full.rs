@@ -124,7 +124,7 @@ fn inspect(service: &Service, parts: std::ops::RangeInclusive<u64>) -> Result<()
 
 /// The disk of the store is full to the last byte: no backup, the earlier one whole, verdicts as ever.
 fn backup_without_room() -> Result<(), String> {
-    let disk = SmallDisk::mount(8 << 20)?;
+    let disk = SmallDisk::mount(16 << 20)?;
     let store = disk.mounted_at().join("store");
     let store = store.to_str().expect("a path of ours");
     let plant = Plant::new();
