@@ -51,6 +51,14 @@ fn inspect(service: &Service, number: u64, image: Vec<u8>) -> pb::InspectRespons
     block_on(async { service.inspection().await.inspect(request(number, image)).await.unwrap().into_inner() })
 }
 
+/// Decides every kept frame again, and expects the same to the bit, places included.
+fn decided_again(plant: &Plant) {
+    let output = plant.run(&["replay", "--since", "1h"]);
+    let said = text(&output);
+    assert!(output.status.success() && said.contains(" bit-exact, 0 within 1e-5, none differs"), "{said}");
+    assert!(!said.contains("not replayable"), "{said}");
+}
+
 fn place(x_px: u32, y_px: u32, width_px: u32, height_px: u32) -> Option<pb::Box> {
     Some(pb::Box { x_px, y_px, width_px, height_px })
 }
@@ -211,6 +219,7 @@ fn a_part_is_compared_with_its_golden_template_in_each_of_three_ways() {
         if pair == "input" {
             prove(&plant, "SN-00002");
         }
+        decided_again(&plant);
         // Another image under the template's name serves nothing, and neither does one of another size.
         fs::write(&path, frame(size, &[])).unwrap();
         refuses(&plant, "the recipe names blake3:");
@@ -264,6 +273,7 @@ fn the_tile_that_decides_stands_in_the_entry() {
     let found = inspect(&service, 1, frame((128, 64), &[(100, 0, 28, 64, 255)]));
     assert_eq!((found.verdict(), found.labels[0].r#box), (pb::Verdict::NotDecidable, place(64, 0, 64, 64)));
     assert_eq!(service.stop().code, Some(0));
+    decided_again(&plant);
     let entry = &evidence::entries(&plant.data(), "decision")[0];
     assert!(entry.contains(r#"{"at":{"height":64,"width":64,"x":64,"y":0},"label":"bright","#), "{entry}");
     prove(&plant, "SN-00001");
@@ -361,6 +371,7 @@ fn boxes_reach_the_line_the_entry_and_every_verifier() {
     assert_eq!(shown.matches("reject:spot").count(), 2, "{shown}");
 
     assert_eq!(service.stop().code, Some(0));
+    decided_again(&plant);
     let entries = evidence::entries(&plant.data(), "decision");
     let said = |at: usize| {
         let value: serde_json::Value = serde_json::from_str(&entries[at]).unwrap();
