@@ -13,3 +13,6 @@ for entries in ${*:-100000 1000000 10000000}; do
     echo "== $entries decisions, load $(cut -d' ' -f1 /proc/loadavg) =="
     cargo bench --quiet --locked --bench million -- --entries "$entries" --pages 100 | tee "target/bench/million-$entries.txt"
 done
+echo
+echo "== proofs over ten million entries, without the index, load $(cut -d' ' -f1 /proc/loadavg) =="
+cargo bench --quiet --locked --bench proofs | tee target/bench/proofs.txt
