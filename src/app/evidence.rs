@@ -211,7 +211,7 @@ pub(super) fn parse_id(id: &str) -> anyhow::Result<By> {
 }
 
 /// Prints a line. A reader that has seen enough, such as `head`, ends neither the command nor the files it writes.
-fn say(line: fmt::Arguments<'_>) -> io::Result<()> {
+pub(super) fn say(line: fmt::Arguments<'_>) -> io::Result<()> {
     match writeln!(io::stdout().lock(), "{line}") {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         written => written,

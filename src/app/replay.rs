@@ -1,12 +1,6 @@
 //! `lineproof replay`: decides recorded frames again; and the service's own nightly sample.
 
-use std::{
-    collections::BTreeMap,
-    io::{IsTerminal as _, Write as _},
-    process::ExitCode,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, io::IsTerminal as _, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail};
 use clap::Args;
@@ -17,6 +11,7 @@ use super::{
     client::{self, Office},
     config,
     erase::counted,
+    evidence::{parse_id, say},
     history::parse_time,
 };
 use crate::{
@@ -198,7 +193,7 @@ impl Seen {
 async fn indexes(office: &Office, ids: &[String]) -> anyhow::Result<Vec<u64>> {
     let mut indexes = Vec::new();
     for id in ids {
-        let by = super::evidence::parse_id(id)?;
+        let by = parse_id(id)?;
         if let pb::get_decision_request::By::EntryIndex(index) = by {
             indexes.push(index);
             continue;
@@ -226,11 +221,11 @@ impl Shown {
                 self.bar.inc(1);
                 if self.json || self.each || replayed.outcome != "exact" {
                     let line = if self.json { json(replayed)?.to_string() } else { words(replayed)? };
-                    self.bar.suspend(|| writeln!(std::io::stdout().lock(), "{line}"))?;
+                    self.bar.suspend(|| say(format_args!("{line}")))?;
                 }
             }
             Event::Recorded(index) if self.json => {
-                writeln!(std::io::stdout().lock(), "{}", serde_json::json!({ "recorded": index }))?;
+                say(format_args!("{}", serde_json::json!({ "recorded": index })))?;
             }
             Event::Recorded(_) => {}
         }

@@ -34,12 +34,7 @@ fn tritonclient_works_unchanged_and_every_frame_it_sends_has_its_entry() {
     );
     assert!(decisions.iter().any(|entry| entry.contains(r#""id":"stream-6""#)));
     let history = plant.run(&["history", "--part", "SN-1", "--json"]);
-    assert_eq!(
-        text(&history).matches("\"entry_index\"").count().max(text(&history).lines().count()),
-        2,
-        "{}",
-        text(&history)
-    );
+    assert_eq!(text(&history).matches(r#""entry_index":"#).count(), 2, "{}", text(&history));
     // What was refused is a gap, where its camera is known.
     assert!(!entries(&plant.data(), "gap").is_empty());
     assert_eq!(verify(&plant.data(), &plant.vkey()).status.code(), Some(0));

@@ -245,12 +245,6 @@ impl InspectHandle {
         self.start(request)?.await.unwrap_or_else(|_| Err(Refusal::Internal("a frame was dropped unanswered".into())))
     }
 
-    /// A refusal that the edge found before the frame could be admitted (a malformed image field, say).
-    #[must_use]
-    pub fn refused(&self, request: &FrameRequest, refusal: Refusal) -> Refusal {
-        self.0.note_refusal(request, refusal)
-    }
-
     #[must_use]
     pub fn recipes(&self) -> &RecipeBook {
         &self.0.book
