@@ -11,8 +11,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 fn compile_protos() -> Result<(), Box<dyn std::error::Error>> {
     use prost::Message as _;
 
-    let files =
-        ["inspection", "history", "audit", "retention", "replay"].map(|name| format!("lineproof/v1/{name}.proto"));
+    let files = ["inspection", "history", "audit", "retention", "replay", "registry"]
+        .map(|name| format!("lineproof/v1/{name}.proto"));
     let files = files.into_iter().chain(["inference/v2/open_inference.proto".to_owned()]);
     let descriptors = protox::compile(files, ["proto"])?;
     let out = std::path::PathBuf::from(std::env::var("OUT_DIR")?);

@@ -76,8 +76,9 @@ fn main() {
     println!("{threads} threads; JPEG 1280x1024 grey, {bytes} bytes on average; ResNet-18, 224x224");
 
     let runtime = OrtRuntime::load(None).expect("ONNX Runtime");
-    let recipes = recipe_files::load_all(&data.join("models"), &data.join("calibration")).expect("recipes");
-    let recipe = recipes.into_iter().next().expect("the recipe").1.expect("a good recipe");
+    let recipes = data.join("models");
+    let name = recipe_files::list(&recipes).expect("recipes").remove(0);
+    let recipe = recipe_files::load(&recipes, &data.join("calibration"), &name).expect("a good recipe");
     let mut floor: Vec<Loop> = (0..threads).map(|_| Loop::new(&runtime, &recipe)).collect();
 
     let started = Service::spawn(harness::lineproof().arg("serve").arg("--data").arg(&data));

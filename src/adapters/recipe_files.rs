@@ -1,6 +1,6 @@
 //! Recipes, calibrations and models on disk, and the texts of every recipe that was ever in use.
 //!
-//! `models/<name>/<version>/recipe.toml` and what it names are read once at start. The texts go into
+//! `models/<name>/<version>/recipe.toml` and what it names are read once. The texts go into
 //! `texts/`, so that an export years later can show the recipe that decided, whatever has become of
 //! the folder it came from.
 
@@ -15,7 +15,7 @@ use crate::{
         recipe::{Calibration, ENCODED_BYTES_MAX, Recipe},
     },
     ports::{
-        recipes::{FoundRecipe, LoadedRecipe, RECIPES_MAX, RecipeFiles},
+        recipes::{LoadedRecipe, RECIPES_MAX, RecipeFiles},
         texts::{RecipeTexts, TextError},
     },
     types::{Blake3Digest, RecipeRef},
@@ -23,21 +23,22 @@ use crate::{
 
 /// Longest recipe, calibration or model card in bytes.
 const TEXT_BYTES_MAX: u64 = 64 << 10;
+/// A recipe's name in its folder.
+const RECIPE_FILE: &str = "recipe.toml";
 
-/// Every recipe below `recipes`, loaded or with the reason why not, in order of name and version.
+/// Every recipe below `recipes`, in order of name and version.
 ///
 /// # Errors
 /// A sentence when the folder itself cannot be read or holds more than [`RECIPES_MAX`] recipes.
-pub fn load_all(recipes: &Path, calibrations: &Path) -> Result<Vec<FoundRecipe>, String> {
+pub fn list(recipes: &Path) -> Result<Vec<RecipeRef>, String> {
     let mut found = Vec::new();
     for name in sub_folders(recipes)? {
         for version in sub_folders(&name)? {
-            if !version.join("recipe.toml").is_file() {
+            if !version.join(RECIPE_FILE).is_file() {
                 continue;
             }
             let text = format!("{}@{}", file_name(&name), file_name(&version));
-            let reference = RecipeRef::new(text).map_err(|error| format!("{}: {error}", version.display()))?;
-            found.push((reference.clone(), load(&version, calibrations, &reference)));
+            found.push(RecipeRef::new(text).map_err(|error| format!("{}: {error}", version.display()))?);
         }
     }
     if found.len() > RECIPES_MAX {
@@ -47,8 +48,21 @@ pub fn load_all(recipes: &Path, calibrations: &Path) -> Result<Vec<FoundRecipe>,
     Ok(found)
 }
 
-fn load(folder: &Path, calibrations: &Path, reference: &RecipeRef) -> Result<LoadedRecipe, String> {
-    let path = folder.join("recipe.toml");
+/// The text of a recipe as it lies in the folder.
+///
+/// # Errors
+/// A sentence when it cannot be read.
+pub fn text(recipes: &Path, reference: &RecipeRef) -> Result<String, String> {
+    read_text(&folder_of(recipes, reference).join(RECIPE_FILE))
+}
+
+/// Reads a recipe with everything it names and checks every digest.
+///
+/// # Errors
+/// A sentence with what is wrong.
+pub fn load(recipes: &Path, calibrations: &Path, reference: &RecipeRef) -> Result<LoadedRecipe, String> {
+    let folder = folder_of(recipes, reference);
+    let path = folder.join(RECIPE_FILE);
     let text = read_text(&path)?;
     let recipe = Recipe::parse(&text).map_err(|error| format!("{}: {error}", path.display()))?;
     if recipe.reference() != *reference {
@@ -70,6 +84,11 @@ fn load(folder: &Path, calibrations: &Path, reference: &RecipeRef) -> Result<Loa
     let model_card = if card.is_file() { Some(read_text(&card)?) } else { None };
     let texts = RecipeFiles { recipe: text, calibration: calibration_text, model_card };
     Ok(LoadedRecipe { recipe, calibration, model: model.into(), template, texts, canary: None })
+}
+
+fn folder_of(recipes: &Path, reference: &RecipeRef) -> PathBuf {
+    let (name, version) = reference.as_str().split_once('@').unwrap_or((reference.as_str(), ""));
+    recipes.join(name).join(version)
 }
 
 fn read_digested(path: &Path, digest: Blake3Digest, bytes_max: u64) -> Result<Vec<u8>, String> {

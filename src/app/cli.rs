@@ -60,7 +60,7 @@ enum ServerCommand {
     Replay(super::replay::ReplayArgs),
     /// Answer an auditor's nonce with the entries it picks and their proofs
     Challenge(super::challenge::ChallengeArgs),
-    /// Look at model files: what is in them, and whether this service would load them
+    /// Models and recipes: look at them, and choose which inspects a product
     #[command(subcommand)]
     Model(super::model::ModelCommand),
     /// The process in which a model is loaded and run for the first time; the service starts it
@@ -167,7 +167,7 @@ fn run_server_command(command: ServerCommand) -> anyhow::Result<ExitCode> {
         ServerCommand::Retention(command) => retention::run(&command),
         ServerCommand::Replay(args) => replay::run(&args),
         ServerCommand::Challenge(args) => challenge::run(&args),
-        ServerCommand::Model(command) => Ok(model::run(&command)),
+        ServerCommand::Model(command) => model::run(&command),
         ServerCommand::ModelTrial => model::trial(),
         ServerCommand::Fsck(args) => Ok(fsck::run(&args)),
         ServerCommand::Reindex(args) => search::reindex(&args),

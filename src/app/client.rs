@@ -18,7 +18,8 @@ use super::{
 };
 use crate::edge::pb::{
     audit_service_client::AuditServiceClient, history_service_client::HistoryServiceClient,
-    replay_service_client::ReplayServiceClient, retention_service_client::RetentionServiceClient,
+    registry_service_client::RegistryServiceClient, replay_service_client::ReplayServiceClient,
+    retention_service_client::RetentionServiceClient,
 };
 
 /// Longest answer a command takes: a page of 500 entries of 8 KiB with their rows.
@@ -70,6 +71,11 @@ impl Office {
     #[must_use]
     pub fn replay(&self) -> ReplayServiceClient<Channel> {
         ReplayServiceClient::new(self.channel.clone())
+    }
+
+    #[must_use]
+    pub fn registry(&self) -> RegistryServiceClient<Channel> {
+        RegistryServiceClient::new(self.channel.clone())
     }
 
     /// Ends a service of this process and waits until its log is checkpointed.

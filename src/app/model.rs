@@ -12,6 +12,7 @@ use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
+use super::registry;
 use crate::adapters::ort::{OrtRuntime, find_library};
 use crate::{
     adapters::trial::{self, ProcessTrial},
@@ -27,6 +28,14 @@ use crate::{
 pub enum ModelCommand {
     /// Say what is in an ONNX file, and whether this service would load it
     Check(CheckArgs),
+    /// List recipes, whether they serve, and the products they inspect
+    List(registry::ListArgs),
+    /// Have a recipe inspect a product from now on, without stopping the line
+    Activate(registry::ActivateArgs),
+    /// Take back the latest change of a product's recipe
+    Rollback(registry::RollbackArgs),
+    /// Take up what changed in the recipe folder and in the [[product]] tables of lineproof.toml
+    Reload(registry::ReloadArgs),
 }
 
 /// The file is judged by what it says, then loaded and run once in a process of its own.
@@ -47,9 +56,19 @@ pub struct CheckArgs {
     json: bool,
 }
 
-#[must_use]
-pub fn run(command: &ModelCommand) -> ExitCode {
-    let ModelCommand::Check(args) = command;
+/// # Errors
+/// When the data directory does not answer, or nothing was changed.
+pub fn run(command: &ModelCommand) -> anyhow::Result<ExitCode> {
+    match command {
+        ModelCommand::Check(args) => Ok(run_check(args)),
+        ModelCommand::List(args) => registry::list(args),
+        ModelCommand::Activate(args) => registry::activate(args),
+        ModelCommand::Rollback(args) => registry::roll_back(args),
+        ModelCommand::Reload(args) => registry::reload(args),
+    }
+}
+
+fn run_check(args: &CheckArgs) -> ExitCode {
     match check(args) {
         Ok(found) => {
             if args.json {

@@ -3,6 +3,7 @@
 //! Built inside out: keys, archive, index, log, recipes, workers, gRPC. Stopped outside in: no new frames, answers for
 //! the admitted ones, gaps written, log flushed and checkpointed, index closed.
 
+mod shelf;
 mod starter;
 
 use std::{
@@ -23,7 +24,10 @@ use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Certificate, Identity, ServerTlsConfig, server::TcpIncoming};
 
-use self::starter::Starter;
+use self::{
+    shelf::{ConfiguredProducts, Shelf},
+    starter::Starter,
+};
 use super::{
     config::{Config, Tls},
     health, keys, replay, retention, socket,
@@ -49,6 +53,7 @@ use crate::{
             OpenInferenceEdge, OriginDefaults, pb::grpc_inference_service_server::GrpcInferenceServiceServer,
         },
         pb,
+        registry::RegistryEdge,
         replay::ReplayEdge,
         retention::RetentionEdge,
     },
@@ -64,8 +69,8 @@ use crate::{
         audit::AuditService,
         history::{HistoryService, Indexer, IndexerHandle},
         inspect::{Inspect, InspectConfig, InspectPorts, gaps::Source, record::ArchiveRule},
-        models as model_trials,
         periods::PeriodService,
+        registry::{RegistryService, Running},
         replay::ReplayService,
         retention::{RetentionService, rules::ClassRule},
         witness::{Witnessed, collect::Collector},
@@ -89,8 +94,10 @@ const HEADER_BYTES_MAX: u32 = 16 << 10;
 type HistoryServer = pb::history_service_server::HistoryServiceServer<HistoryEdge>;
 type AuditServer = pb::audit_service_server::AuditServiceServer<AuditEdge>;
 type OpenInferenceServer = GrpcInferenceServiceServer<OpenInferenceEdge>;
+type RegistryServer = pb::registry_service_server::RegistryServiceServer<RegistryEdge>;
 type ReplayServer = pb::replay_service_server::ReplayServiceServer<ReplayEdge>;
 type RetentionServer = pb::retention_service_server::RetentionServiceServer<RetentionEdge>;
+type OperatorServers = (RetentionServer, ReplayServer, RegistryServer);
 
 /// Everything below the edge, running.
 pub struct Server {
@@ -101,6 +108,7 @@ pub struct Server {
     audit: Arc<AuditService>,
     retention: Arc<RetentionService>,
     replay: Arc<ReplayService>,
+    registry: Arc<RegistryService>,
     /// Gathers cosignatures, where the plant has witnesses that are reached over the network.
     collector: Option<Collector>,
     log: LogHandle,
@@ -190,18 +198,14 @@ impl Server {
 
         let texts = TextStore::new(data_dir.join("texts"));
         let models = ModelStore::new(data_dir.join(model_store::FOLDER));
-        let inspect = match role {
-            Role::Office => None,
+        let (inspect, running) = match role {
+            Role::Office => (None, None),
             Role::Inspect => {
-                let starter =
-                    Starter { config: &config, writer: &writer, clock: &clock, texts: &texts, models: &models };
-                let mut book = starter.load_recipes()?;
                 let runtime = OrtRuntime::load(config.models.onnxruntime.as_deref())?;
-                let inspect_config = inspect_config(&config);
                 let trial = ProcessTrial::new(runtime.library().to_owned()).context("models cannot be tried")?;
-                model_trials::try_all(&mut book, &trial, &inspect_config.session_options);
                 if recovery.read_only.is_none() {
-                    starter.record_start(&recovery, &keys.verifier_key(), &book)?;
+                    let starter = Starter { writer: &writer, clock: &clock };
+                    starter.record_start(&recovery, &keys.verifier_key())?;
                     starter.record_restore(data_dir)?;
                     starter.record_rotation(data_dir, &keys)?;
                 }
@@ -213,7 +217,7 @@ impl Server {
                     runtime: Arc::new(runtime) as Arc<dyn ModelRuntime>,
                 };
                 let counters = last_counters(&config, index.as_ref())?;
-                let inspect = Inspect::start(inspect_config, ports, book, counters);
+                let inspect = Inspect::start(inspect_config(&config), ports, counters);
                 let periods = PeriodService {
                     inspect: inspect.handle(),
                     reader: reader.clone(),
@@ -222,9 +226,19 @@ impl Server {
                     clock: clock.clone(),
                     closing: Mutex::new(()),
                 };
-                Some((inspect, Arc::new(periods)))
+                let running = Running { inspect: inspect.handle(), trial: Arc::new(trial) };
+                (Some((inspect, Arc::new(periods))), Some(running))
             }
         };
+        let registry = RegistryService {
+            shelf: Arc::new(Shelf::new(&config, texts.clone(), models.clone())),
+            plan: Arc::new(ConfiguredProducts::new(data_dir)),
+            writer: writer.clone(),
+            clock: clock.clone(),
+            running,
+            turn: Mutex::default(),
+        };
+        registry.start()?;
         let log_keys = plant::log_keys(data_dir)?;
         let kept = plant::kept(&config, data_dir, log_keys.clone())?;
         let witnessed = kept.map(|kept| Witnessed::new(Arc::new(kept)));
@@ -247,7 +261,21 @@ impl Server {
         let audit = AuditService { reader, writer, index, texts, signer, clock, book, witnessed };
         let audit = Arc::new(audit);
         let (data_dir, indexer) = (data_dir.to_owned(), indexer.spawn());
-        Ok(Self { config, data_dir, inspect, history, audit, retention, replay, collector, log, indexer, log_stopped })
+        let registry = Arc::new(registry);
+        Ok(Self {
+            config,
+            data_dir,
+            inspect,
+            history,
+            audit,
+            retention,
+            replay,
+            registry,
+            collector,
+            log,
+            indexer,
+            log_stopped,
+        })
     }
 
     /// The operator's socket, listening: made before anybody is told that the service is there.
@@ -288,7 +316,7 @@ impl Server {
     ) -> anyhow::Result<()> {
         let incoming = tokio_stream::once(Ok::<_, std::io::Error>(connection));
         let incoming = tokio_stream::StreamExt::chain(incoming, tokio_stream::pending());
-        let local = (self.retention_server(), self.replay_server(&stopper));
+        let local = self.operator(&stopper);
         self.run(incoming, None, None, Some(local), stopper).await
     }
 
@@ -296,7 +324,8 @@ impl Server {
     fn serve_office(&self, listener: UnixListener, stopper: CancellationToken) -> JoinHandle<()> {
         let (history, audit) = self.office();
         let router = tonic::transport::Server::builder().add_service(history).add_service(audit);
-        let router = router.add_service(self.retention_server()).add_service(self.replay_server(&stopper));
+        let (retention, replay, registry) = self.operator(&stopper);
+        let router = router.add_service(retention).add_service(replay).add_service(registry);
         let incoming = UnixListenerStream::new(listener);
         tokio::spawn(async move {
             if let Err(error) = router.serve_with_incoming_shutdown(incoming, stopper.cancelled_owned()).await {
@@ -315,16 +344,16 @@ impl Server {
         )
     }
 
-    /// For those who may use the data directory itself, never for the network.
-    fn retention_server(&self) -> RetentionServer {
-        RetentionServer::new(RetentionEdge::new(self.retention.clone()))
-            .max_decoding_message_size(SMALL_REQUEST_BYTES_MAX)
-    }
-
-    /// The same.
-    fn replay_server(&self, stopper: &CancellationToken) -> ReplayServer {
-        ReplayServer::new(ReplayEdge::new(self.replay.clone(), stopper.clone()))
-            .max_decoding_message_size(SMALL_REQUEST_BYTES_MAX)
+    /// The services for those who may use the data directory itself, never for the network.
+    fn operator(&self, stopper: &CancellationToken) -> OperatorServers {
+        let retention = RetentionServer::new(RetentionEdge::new(self.retention.clone()));
+        let replay = ReplayServer::new(ReplayEdge::new(self.replay.clone(), stopper.clone()));
+        let registry = RegistryServer::new(RegistryEdge::new(self.registry.clone()));
+        (
+            retention.max_decoding_message_size(SMALL_REQUEST_BYTES_MAX),
+            replay.max_decoding_message_size(SMALL_REQUEST_BYTES_MAX),
+            registry.max_decoding_message_size(SMALL_REQUEST_BYTES_MAX),
+        )
     }
 
     async fn run<C, E>(
@@ -332,7 +361,7 @@ impl Server {
         incoming: impl tokio_stream::Stream<Item = Result<C, E>>,
         tls: Option<ServerTlsConfig>,
         office: Option<JoinHandle<()>>,
-        local: Option<(RetentionServer, ReplayServer)>,
+        local: Option<OperatorServers>,
         stopper: CancellationToken,
     ) -> anyhow::Result<()>
     where
@@ -384,7 +413,7 @@ impl Server {
                 (Some(Served::new(edge).max_decoding_message_size(message_bytes_max)), open_inference)
             }
         };
-        let (retention, replay) = local.unzip();
+        let (retention, replay, registry) = local.map_or((None, None, None), |(a, b, c)| (Some(a), Some(b), Some(c)));
         let mut builder = tonic::transport::Server::builder()
             .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
             .http2_max_header_list_size(HEADER_BYTES_MAX)
@@ -402,6 +431,7 @@ impl Server {
             .add_service(audit)
             .add_optional_service(retention)
             .add_optional_service(replay)
+            .add_optional_service(registry)
             .add_optional_service(inspection)
             .add_optional_service(open_inference);
         let stop = {

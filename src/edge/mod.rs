@@ -5,6 +5,7 @@ pub mod convert;
 pub mod history;
 pub mod inspection;
 pub mod open_inference;
+pub mod registry;
 pub mod replay;
 pub mod retention;
 pub mod status;

@@ -84,7 +84,7 @@ impl Optimisation {
     }
 }
 
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum InferenceError {
     #[error("ONNX Runtime was not found; `make onnxruntime` fetches it, or set ORT_DYLIB_PATH. Looked at: {looked_at}")]
     LibraryMissing { looked_at: String },

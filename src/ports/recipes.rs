@@ -1,11 +1,14 @@
 //! A recipe with everything it names, as read from the disk.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::inference::ModelSpec;
 use crate::{
-    core::recipe::{Calibration, Pair, Recipe},
-    types::{Blake3Digest, RecipeRef},
+    core::{
+        lineage::entry::RecipeRecord,
+        recipe::{Calibration, Pair, Recipe},
+    },
+    types::{Blake3Digest, ProductId, RecipeRef},
 };
 
 /// Recipes one service holds; every worker keeps a session of each.
@@ -25,8 +28,65 @@ pub struct LoadedRecipe {
     pub canary: Option<Blake3Digest>,
 }
 
-/// A recipe in the folder, or the reason why it cannot serve.
-pub type FoundRecipe = (RecipeRef, Result<LoadedRecipe, String>);
+/// The folder with the recipes, and where what of them decided is kept.
+pub trait RecipeShelf: Send + Sync + 'static {
+    /// Every recipe in the folder, whether it can be used or not, in order of name and version.
+    ///
+    /// # Errors
+    /// A sentence when the folder itself cannot be read or holds more than [`RECIPES_MAX`] recipes.
+    fn list(&self) -> Result<Vec<RecipeRef>, String>;
+
+    /// Reads one with everything it names and checks every digest.
+    ///
+    /// # Errors
+    /// A sentence with what is wrong.
+    fn load(&self, name: &RecipeRef) -> Result<LoadedRecipe, String>;
+
+    /// The digest of a recipe's text as it lies in the folder now.
+    ///
+    /// # Errors
+    /// A sentence when it cannot be read.
+    fn digest(&self, name: &RecipeRef) -> Result<Blake3Digest, String>;
+
+    /// Keeps texts, model and template, durably, so that what the recipe decides can be shown and decided again years later.
+    ///
+    /// # Errors
+    /// A sentence when the texts cannot be kept. That a model cannot is only said: verdicts do not need it.
+    fn keep(&self, recipe: &LoadedRecipe) -> Result<(), String>;
+}
+
+/// Which recipe the operator wants for which product.
+pub trait ProductPlan: Send + Sync + 'static {
+    /// Every product with its recipe.
+    ///
+    /// # Errors
+    /// A sentence when the configuration cannot be read.
+    fn read(&self) -> Result<Vec<(ProductId, RecipeRef)>, String>;
+
+    /// Changes the recipe of one product, durably, and nothing else.
+    ///
+    /// # Errors
+    /// A sentence when the configuration cannot be written.
+    fn set(&self, product: &ProductId, recipe: &RecipeRef) -> Result<(), String>;
+
+    /// What inspected each product, the latest first. Empty where nothing was noted.
+    ///
+    /// # Errors
+    /// A sentence when the notes cannot be read.
+    fn history(&self) -> Result<AssignmentHistory, String>;
+
+    /// Replaces the notes, durably.
+    ///
+    /// # Errors
+    /// A sentence when they cannot be written.
+    fn note(&self, history: &AssignmentHistory) -> Result<(), String>;
+}
+
+/// What inspected each product: the recipe in use first, then what it replaced, at most [`ASSIGNMENTS_MAX`].
+pub type AssignmentHistory = BTreeMap<ProductId, Vec<RecipeRecord>>;
+
+/// Former recipes of one product that a roll-back can reach.
+pub const ASSIGNMENTS_MAX: usize = 16;
 
 /// The texts an auditor gets to see.
 #[derive(Clone, Debug)]
@@ -40,6 +100,12 @@ impl LoadedRecipe {
     #[must_use]
     pub fn calibration_digest(&self) -> Option<Blake3Digest> {
         self.calibration.as_ref().map(|calibration| calibration.digest)
+    }
+
+    /// As entries name it.
+    #[must_use]
+    pub fn record(&self) -> RecipeRecord {
+        RecipeRecord { digest: self.recipe.digest, name: self.recipe.reference() }
     }
 
     /// What a session is loaded from.

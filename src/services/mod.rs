@@ -6,6 +6,7 @@ pub mod inspect;
 pub mod models;
 pub mod periods;
 pub mod recipes;
+pub mod registry;
 pub mod replay;
 pub mod retention;
 pub mod witness;

@@ -10,24 +10,32 @@ use std::{
     time::Instant,
 };
 
-use super::recipes::RecipeBook;
 use crate::{
-    ports::inference::{ModelSpec, ModelTrial, SessionOptions},
-    types::{Blake3Digest, RecipeRef},
+    ports::{
+        inference::{InferenceError, ModelSpec, ModelTrial, SessionOptions},
+        recipes::LoadedRecipe,
+    },
+    types::Blake3Digest,
 };
 
 /// What makes two trials the same one.
 type Tried = (Blake3Digest, String, Option<String>, [usize; 4], Vec<String>);
 
-/// Tries the model of every recipe that is ready, as many at a time as there are cores, and takes those that fail out
-/// of service with the reason. Recipes that share a model, its input and its outputs share the trial.
-pub fn try_all(book: &mut RecipeBook, trial: &dyn ModelTrial, options: &SessionOptions) {
+/// Tries the models of `recipes`, as many at a time as there are cores, and notes what each answered to the canary. Recipes that
+/// share a model, its input and its outputs share the trial.
+///
+/// Returns, in the order of `recipes`, why each is not let in.
+pub fn try_all(
+    recipes: &mut [LoadedRecipe],
+    trial: &dyn ModelTrial,
+    options: &SessionOptions,
+) -> Vec<Result<(), InferenceError>> {
     let started = Instant::now();
-    let mut specs: HashMap<Tried, (ModelSpec, Vec<RecipeRef>)> = HashMap::new();
-    for recipe in book.ready() {
+    let mut specs: HashMap<Tried, (ModelSpec, Vec<usize>)> = HashMap::new();
+    for (at, recipe) in recipes.iter().enumerate() {
         let spec = recipe.model_spec();
         let tried = (spec.digest, spec.input.clone(), spec.template.clone(), spec.shape, spec.outputs.clone());
-        specs.entry(tried).or_insert_with(|| (spec, Vec::new())).1.push(recipe.recipe.reference());
+        specs.entry(tried).or_insert_with(|| (spec, Vec::new())).1.push(at);
     }
     let specs: Vec<_> = specs.into_values().collect();
     let (next, ended) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
@@ -42,21 +50,19 @@ pub fn try_all(book: &mut RecipeBook, trial: &dyn ModelTrial, options: &SessionO
             });
         }
     });
-    for (recipes, report) in ended.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        for recipe in recipes {
+    let mut results: Vec<_> = recipes.iter().map(|_| Ok(())).collect();
+    for (tried, report) in ended.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        for at in tried {
             match &report {
                 Ok(report) => {
-                    tracing::debug!(%recipe, ?report, "model tried");
-                    book.expect_canary(recipe, report.canary);
+                    tracing::debug!(recipe = %recipes[*at].recipe.reference(), ?report, "model tried");
+                    recipes[*at].canary = Some(report.canary);
                 }
-                Err(error) => {
-                    let reason = error.to_string();
-                    tracing::error!(%recipe, reason, "model is not let in; its recipe's frames are refused");
-                    book.mark_unavailable(recipe, reason);
-                }
+                Err(error) => results[*at] = Err(error.clone()),
             }
         }
     }
     let (models, took_ms) = (specs.len(), u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX));
     tracing::info!(models, took_ms, "models tried in processes of their own");
+    results
 }

@@ -7,47 +7,37 @@ use std::{
 
 use super::inspect::request::Refusal;
 use crate::{
-    ports::recipes::{FoundRecipe, LoadedRecipe},
-    types::{Blake3Digest, ProductId, RecipeRef},
+    ports::recipes::LoadedRecipe,
+    types::{ProductId, RecipeRef},
 };
 
+#[derive(Clone)]
 enum Slot {
     Ready(Arc<LoadedRecipe>),
     Unavailable(String),
 }
 
-/// Recipes by name, and the recipe of each product.
-#[derive(Default)]
+/// Recipes by name, and the recipe of each product. A book is never changed while frames are resolved by it: another takes
+/// its place.
+#[derive(Clone, Default)]
 pub struct RecipeBook {
     recipes: BTreeMap<String, (RecipeRef, Slot)>,
     products: HashMap<ProductId, RecipeRef>,
 }
 
 impl RecipeBook {
-    /// Takes what was found in the recipe folder, and which recipe each product uses.
-    #[must_use]
-    pub fn new(found: Vec<FoundRecipe>, products: HashMap<ProductId, RecipeRef>) -> Self {
-        let slot = |loaded| match loaded {
-            Ok(recipe) => Slot::Ready(Arc::new(recipe)),
-            Err(reason) => Slot::Unavailable(reason),
-        };
-        let recipes =
-            found.into_iter().map(|(name, loaded)| (name.as_str().to_owned(), (name, slot(loaded)))).collect();
-        Self { recipes, products }
-    }
-
     /// The recipe for a frame: the one it names, else its product's.
     ///
     /// # Errors
     /// [`Refusal::NoRecipe`] and [`Refusal::RecipeUnavailable`].
-    pub fn resolve(&self, named: Option<&RecipeRef>, product: &ProductId) -> Result<RecipeRef, Refusal> {
+    pub fn resolve(&self, named: Option<&RecipeRef>, product: &ProductId) -> Result<Arc<LoadedRecipe>, Refusal> {
         let name = named.or_else(|| self.products.get(product)).ok_or_else(|| {
             Refusal::NoRecipe(format!(
                 "no recipe is configured for product {product} and the frame names none; add a [[product]] to lineproof.toml"
             ))
         })?;
         match self.recipes.get(name.as_str()) {
-            Some((_, Slot::Ready(_))) => Ok(name.clone()),
+            Some((_, Slot::Ready(recipe))) => Ok(Arc::clone(recipe)),
             Some((_, Slot::Unavailable(reason))) => {
                 Err(Refusal::RecipeUnavailable { recipe: name.clone(), reason: reason.clone() })
             }
@@ -58,19 +48,43 @@ impl RecipeBook {
         }
     }
 
-    /// Notes what the recipe's model answered to the canary. Before the recipe is in use: nobody else may hold it.
-    pub fn expect_canary(&mut self, recipe: &RecipeRef, answer: Blake3Digest) {
-        if let Some((_, Slot::Ready(loaded))) = self.recipes.get_mut(recipe.as_str())
-            && let Some(loaded) = Arc::get_mut(loaded)
-        {
-            loaded.canary = Some(answer);
-        }
+    /// Takes a recipe that can serve.
+    pub fn add(&mut self, recipe: Arc<LoadedRecipe>) {
+        let name = recipe.recipe.reference();
+        self.recipes.insert(name.as_str().to_owned(), (name, Slot::Ready(recipe)));
     }
 
-    /// Takes a recipe out of service.
-    pub fn mark_unavailable(&mut self, recipe: &RecipeRef, reason: String) {
-        if let Some((_, slot)) = self.recipes.get_mut(recipe.as_str()) {
-            *slot = Slot::Unavailable(reason);
+    /// Takes a recipe that cannot serve.
+    pub fn add_unavailable(&mut self, name: RecipeRef, reason: String) {
+        self.recipes.insert(name.as_str().to_owned(), (name, Slot::Unavailable(reason)));
+    }
+
+    /// Forgets a recipe.
+    pub fn remove(&mut self, name: &RecipeRef) {
+        self.recipes.remove(name.as_str());
+    }
+
+    /// Has frames of `product` that name no recipe inspected by `recipe`, whether it can serve or not.
+    pub fn assign(&mut self, product: ProductId, recipe: RecipeRef) {
+        self.products.insert(product, recipe);
+    }
+
+    /// Leaves a product without a recipe.
+    pub fn unassign(&mut self, product: &ProductId) {
+        self.products.remove(product);
+    }
+
+    /// The products and their recipes, in no order.
+    pub fn products(&self) -> impl Iterator<Item = (&ProductId, &RecipeRef)> {
+        self.products.iter()
+    }
+
+    /// The recipe of this name, if it can serve.
+    #[must_use]
+    pub fn serving(&self, name: &RecipeRef) -> Option<&Arc<LoadedRecipe>> {
+        match self.recipes.get(name.as_str()) {
+            Some((_, Slot::Ready(recipe))) => Some(recipe),
+            Some((_, Slot::Unavailable(_))) | None => None,
         }
     }
 

@@ -19,6 +19,7 @@ mod older;
 mod onnx;
 mod open_inference;
 mod periods;
+mod registry;
 mod replay;
 mod retention;
 mod syscalls;

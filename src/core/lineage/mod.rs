@@ -1,5 +1,7 @@
 //! The lineage: what an entry says, and how its place in the log is proven.
 
+#[cfg(feature = "server")]
+pub mod assignment;
 pub mod checkpoint;
 pub mod entry;
 pub mod index_ranges;

@@ -56,7 +56,7 @@ impl OpenInferenceEdge {
         Self { service, origins: Arc::new(Origins::new(defaults)), limits, stopper }
     }
 
-    fn models(&self) -> Models<'_> {
+    fn models(&self) -> Models {
         Models::of(self.service.recipes())
     }
 }

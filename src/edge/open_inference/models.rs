@@ -9,12 +9,12 @@ use super::pb;
 use crate::{ports::recipes::LoadedRecipe, services::recipes::RecipeBook, types::RecipeRef};
 
 /// The recipes of this service by name and version.
-pub(super) struct Models<'a> {
-    book: &'a RecipeBook,
+pub(super) struct Models {
+    book: Arc<RecipeBook>,
 }
 
-impl<'a> Models<'a> {
-    pub fn of(book: &'a RecipeBook) -> Self {
+impl Models {
+    pub fn of(book: Arc<RecipeBook>) -> Self {
         Self { book }
     }
 
@@ -69,7 +69,7 @@ impl<'a> Models<'a> {
         models
     }
 
-    fn unavailable(&self) -> impl Iterator<Item = (&'a str, &'a str)> + use<'a> {
+    fn unavailable(&self) -> impl Iterator<Item = (&str, &str)> {
         self.book.unavailable().map(|(recipe, _)| parts(recipe))
     }
 

@@ -99,7 +99,7 @@ pub(super) struct Asked {
 
 impl Asked {
     /// The model and the outputs of a request; all outputs where it names none.
-    pub fn of(request: &pb::ModelInferRequest, models: &Models<'_>) -> Result<Self, Status> {
+    pub fn of(request: &pb::ModelInferRequest, models: &Models) -> Result<Self, Status> {
         let recipe = models.serving(&request.model_name, &request.model_version)?;
         let offered = outputs(&recipe.recipe);
         if request.outputs.len() > offered.len() {

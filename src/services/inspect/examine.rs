@@ -54,7 +54,7 @@ pub(crate) enum ExamineError {
 
 /// Why a recipe cannot look at frames.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum LaneError {
+pub enum LaneError {
     #[error(transparent)]
     Runtime(#[from] InferenceError),
     #[error("{0}")]

@@ -10,6 +10,7 @@
 pub(crate) mod examine;
 pub mod gaps;
 mod guard;
+mod lanes;
 pub mod queue;
 pub mod record;
 pub mod request;
@@ -19,20 +20,20 @@ mod worker;
 use std::{
     collections::{HashMap, HashSet},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
     },
     thread::JoinHandle,
     time::{Duration, Instant},
 };
 
+pub use self::{examine::LaneError, lanes::NewLanes};
 use self::{
-    examine::Lane,
     gaps::{GapTracker, SettledGap, Source},
+    lanes::Mailbox,
     queue::{FairQueue, PushError},
     record::ArchiveRule,
     request::{FrameRequest, Outcome, Refusal},
-    worker::Lanes,
 };
 use super::recipes::RecipeBook;
 use crate::{
@@ -46,6 +47,7 @@ use crate::{
         clock::Clock,
         inference::{ModelRuntime, SessionOptions},
         lineage::{Append, AppendError, LogReader, LogWriter, PrivateRecord, Receipt},
+        recipes::LoadedRecipe,
     },
     types::{FrameId, LineId, RecipeRef},
 };
@@ -83,7 +85,8 @@ type AnswerSender = tokio::sync::oneshot::Sender<Outcome>;
 /// An admitted frame.
 struct Job {
     request: FrameRequest,
-    recipe: RecipeRef,
+    /// What inspects it, whatever is activated while it waits.
+    recipe: Arc<LoadedRecipe>,
     admitted: Instant,
     answer: AnswerSender,
 }
@@ -93,8 +96,10 @@ struct Shared {
     sources: HashSet<Source>,
     archive_rule: ArchiveRule,
     session_options: SessionOptions,
-    workers: usize,
-    book: RecipeBook,
+    /// One per worker: what changes in its lanes.
+    mailboxes: Vec<Mailbox>,
+    /// What frames are resolved by now.
+    book: RwLock<Arc<RecipeBook>>,
     gaps: Mutex<GapTracker>,
     reused: Mutex<Vec<(FrameRequest, Receipt)>>,
     /// Held while gaps go from the tracker to the log, so that whoever holds it knows that none is on the way.
@@ -123,29 +128,23 @@ pub struct Inspect {
 pub struct InspectHandle(Arc<Shared>);
 
 impl Inspect {
-    /// Loads and warms every recipe's sessions, then starts the workers. A recipe that does not load is marked
-    /// unavailable in `book` and refused by name; the others serve.
+    /// Starts the workers, which have no recipe until [`InspectHandle::publish`] gives them some.
     ///
     /// `last_counters` says where each camera stood, so that frames lost while the service was down become gaps.
     #[must_use]
-    pub fn start(
-        config: InspectConfig,
-        ports: InspectPorts,
-        book: RecipeBook,
-        last_counters: HashMap<Source, u64>,
-    ) -> Self {
+    pub fn start(config: InspectConfig, ports: InspectPorts, last_counters: HashMap<Source, u64>) -> Self {
         let mut gaps = GapTracker::default();
         for (source, counter) in last_counters {
             gaps.resume(source, counter);
         }
         let InspectPorts { log, reader, archive, clock, runtime } = ports;
-        let mut shared = Shared {
+        let shared = Arc::new(Shared {
             queue: FairQueue::new(config.queue_frames_per_line),
             sources: config.sources,
             archive_rule: config.archive_rule,
             session_options: config.session_options,
-            workers: config.workers.max(1),
-            book,
+            mailboxes: (0..config.workers.max(1)).map(|_| Mailbox::default()).collect(),
+            book: RwLock::default(),
             gaps: Mutex::new(gaps),
             reused: Mutex::new(Vec::new()),
             writing: Mutex::new(()),
@@ -156,26 +155,16 @@ impl Inspect {
             clock,
             runtime,
             poisoned: tokio::sync::watch::Sender::default(),
-        };
-        let mut lanes = Vec::new();
-        for _ in 0..shared.workers {
-            let (loaded, failed) = shared.load_lanes();
-            lanes.push(loaded);
-            for (recipe, reason) in failed {
-                tracing::error!(%recipe, reason, "recipe does not load; its frames are refused");
-                shared.book.mark_unavailable(&recipe, reason);
-            }
-        }
-        let shared = Arc::new(shared);
-        let spawn = |(number, lanes): (usize, Lanes)| {
+        });
+        let spawn = |number| {
             let shared = Arc::clone(&shared);
-            let run = move || worker::run(&shared, lanes);
+            let run = move || worker::run(&shared, number);
             std::thread::Builder::new()
                 .name(format!("inspect-{number}"))
                 .spawn(run)
                 .expect("the operating system starts a thread")
         };
-        let workers = lanes.into_iter().enumerate().map(spawn).collect();
+        let workers = (0..shared.mailboxes.len()).map(spawn).collect();
         let (stop_ticker, stopped) = std::sync::mpsc::channel();
         let ticker = std::thread::Builder::new()
             .name("gaps".into())
@@ -221,7 +210,7 @@ impl InspectHandle {
     pub fn start(&self, request: FrameRequest) -> Result<tokio::sync::oneshot::Receiver<Outcome>, Refusal> {
         let shared = &self.0;
         shared.note_arrival(&request)?;
-        let recipe = shared.book.resolve(request.recipe.as_ref(), &request.product);
+        let recipe = shared.book().resolve(request.recipe.as_ref(), &request.product);
         let recipe = recipe.map_err(|refusal| shared.note_refusal(&request, refusal))?;
         let (answer, outcome) = tokio::sync::oneshot::channel();
         let line = request.source.line.clone();
@@ -245,9 +234,49 @@ impl InspectHandle {
         self.start(request)?.await.unwrap_or_else(|_| Err(Refusal::Internal("a frame was dropped unanswered".into())))
     }
 
+    /// The recipes that frames are resolved by now.
     #[must_use]
-    pub fn recipes(&self) -> &RecipeBook {
-        &self.0.book
+    pub fn recipes(&self) -> Arc<RecipeBook> {
+        self.0.book()
+    }
+
+    /// How sessions run.
+    #[must_use]
+    pub fn session_options(&self) -> &SessionOptions {
+        &self.0.session_options
+    }
+
+    /// Loads and warms a session of `recipe` for every worker, beside the work that goes on. Blocks.
+    ///
+    /// # Errors
+    /// [`LaneError`].
+    pub fn prepare(&self, recipe: &Arc<LoadedRecipe>) -> Result<NewLanes, LaneError> {
+        let shared = &self.0;
+        let lanes: Result<_, _> = shared.mailboxes.iter().map(|_| shared.load_lane(Arc::clone(recipe))).collect();
+        Ok(NewLanes { recipe: recipe.recipe.reference(), lanes: lanes? })
+    }
+
+    /// Has frames resolved by `book` from now on. Every recipe it serves that the last book did not is in `prepared`.
+    ///
+    /// A frame admitted before is still decided by the recipe it was resolved to. One admitted after finds its lane: the
+    /// lanes are in the workers' mailboxes before the book is seen.
+    pub fn publish(&self, book: RecipeBook, prepared: Vec<NewLanes>) {
+        let shared = &self.0;
+        let loaded: Vec<RecipeRef> = prepared.iter().map(|new| new.recipe.clone()).collect();
+        for NewLanes { recipe, lanes } in prepared {
+            for (mailbox, lane) in shared.mailboxes.iter().zip(lanes) {
+                mailbox.add(recipe.clone(), lane);
+            }
+        }
+        let former =
+            std::mem::replace(&mut *shared.book.write().unwrap_or_else(PoisonError::into_inner), Arc::new(book));
+        let now = shared.book();
+        let gone = former.ready().map(|recipe| recipe.recipe.reference()).filter(|name| now.serving(name).is_none());
+        for name in gone {
+            shared.mailboxes.iter().for_each(|mailbox| mailbox.remove(name.clone()));
+        }
+        // Sessions loaded anew have answered the canary.
+        shared.poisoned.send_modify(|recipes| recipes.retain(|recipe| !loaded.contains(recipe)));
     }
 
     /// Whether this camera may send frames.
@@ -285,7 +314,13 @@ impl InspectHandle {
 
     /// Recipes of which a session failed its canary, and gives no verdict any more.
     #[must_use]
-    pub fn poisoned(&self) -> tokio::sync::watch::Receiver<Vec<RecipeRef>> {
+    pub fn poisoned(&self) -> Vec<RecipeRef> {
+        self.0.poisoned.borrow().clone()
+    }
+
+    /// Changes when a recipe begins or ceases to serve.
+    #[must_use]
+    pub fn health(&self) -> tokio::sync::watch::Receiver<Vec<RecipeRef>> {
         self.0.poisoned.subscribe()
     }
 
@@ -297,17 +332,8 @@ impl InspectHandle {
 }
 
 impl Shared {
-    /// One session of every recipe, and the recipes that did not load.
-    fn load_lanes(&self) -> (Lanes, Vec<(RecipeRef, String)>) {
-        let (mut lanes, mut failed) = (Lanes::new(), Vec::new());
-        for recipe in self.book.ready() {
-            let name = recipe.recipe.reference();
-            match Lane::load(recipe, self.runtime.as_ref(), &self.session_options, self.on_poison(name.clone())) {
-                Ok(lane) => drop(lanes.insert(name, lane)),
-                Err(error) => failed.push((name, error.to_string())),
-            }
-        }
-        (lanes, failed)
+    fn book(&self) -> Arc<RecipeBook> {
+        Arc::clone(&self.book.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// What is done once when a session of this recipe fails its canary.
@@ -370,7 +396,7 @@ impl Shared {
     /// When a lane that holds `waiting` frames has room again: the time its workers need for a quarter of them.
     fn retry_after(&self, waiting: usize) -> Duration {
         let frames = (waiting as u64 / 4).max(1);
-        let us = self.service_us.load(Ordering::Relaxed) * frames / self.workers as u64;
+        let us = self.service_us.load(Ordering::Relaxed) * frames / self.mailboxes.len() as u64;
         Duration::from_millis((us / 1000).clamp(RETRY_MS.0, RETRY_MS.1))
     }
 

@@ -3,11 +3,12 @@
 //! A frame stays on one thread from check to record, so that its pixels stay in one core's cache and as many frames
 //! are under way as there are workers. Only the answer waits for the disk; the worker goes on with the next frame.
 
-use std::{collections::HashMap, panic::AssertUnwindSafe, sync::Arc, time::Instant};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Instant};
 
 use super::{
     Job, Shared,
-    examine::{ExamineError, Lane, StepTimes, Stopwatch},
+    examine::{ExamineError, Lane, LaneError, StepTimes, Stopwatch},
+    lanes::Lanes,
     record::{self, Facts},
     request::{Answer, FrameRequest, Outcome, Refusal, Timings},
 };
@@ -19,21 +20,21 @@ use crate::{
     },
     planted,
     ports::lineage::{Append, AppendError, Appended, FrameClaim, PrivateRecord, ReadError, Receipt},
-    types::{Blake3Digest, RecipeRef},
+    types::Blake3Digest,
 };
 
-/// The sessions of one worker, by recipe.
-pub(super) type Lanes = HashMap<RecipeRef, Lane>;
-
 /// Serves frames until the queue is closed and drained.
-pub(super) fn run(shared: &Arc<Shared>, mut lanes: Lanes) {
+pub(super) fn run(shared: &Arc<Shared>, number: usize) {
+    let mut lanes = Lanes::default();
     let mut scratch = Scratch::default();
     while let Some(job) = shared.queue.pop() {
         let Job { request, recipe, admitted, answer } = job;
         let started = Instant::now();
-        let lane = lanes.get_mut(&recipe);
-        let outcome =
-            std::panic::catch_unwind(AssertUnwindSafe(|| inspect(shared, lane, &mut scratch, &request, admitted)));
+        lanes.follow(&shared.mailboxes[number]);
+        let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| {
+            let lane = lanes.of(&recipe, |recipe| shared.load_lane(recipe));
+            inspect(shared, lane, &mut scratch, &request, admitted)
+        }));
         match outcome {
             Ok(Ok(Step::Known(known))) => shared.finish(&request, answer, Ok(*known)),
             Ok(Ok(Step::Record(decided))) => record(shared, request, *decided, answer),
@@ -43,7 +44,7 @@ pub(super) fn run(shared: &Arc<Shared>, mut lanes: Lanes) {
                 tracing::error!(frame = %request.key(), "inspection panicked; sessions are reloaded");
                 let refusal = Refusal::InferenceFault("the inspection of this frame failed unexpectedly".into());
                 shared.finish(&request, answer, Err(refusal));
-                lanes = shared.load_lanes().0;
+                lanes.clear();
                 scratch = Scratch::default();
             }
         }
@@ -69,7 +70,7 @@ struct Decided {
 /// From the bytes to a decision: check, decode, look at the quality, prepare, infer, decide, seal.
 fn inspect(
     shared: &Shared,
-    lane: Option<&mut Lane>,
+    lane: Result<&mut Lane, LaneError>,
     scratch: &mut Scratch,
     request: &FrameRequest,
     admitted: Instant,
@@ -86,7 +87,7 @@ fn inspect(
         let waited = watch.started.duration_since(request.received);
         return Err(Refusal::Deadline { waited, useful_for: request.useful_for });
     }
-    let lane = lane.ok_or_else(|| Refusal::Internal("an admitted frame names a recipe no worker has".into()))?;
+    let lane = lane.map_err(|error| Refusal::InferenceFault(error.to_string()))?;
 
     let encoded = Blake3Digest::of(&request.image);
     if encoded != request.claimed && !planted::has("ignore-client-digest") {
