@@ -10,14 +10,18 @@ use std::{
 
 use ort::{
     environment::Environment,
-    session::{RunOptions, Session, SessionInputValue, builder::GraphOptimizationLevel},
+    ep,
+    session::{
+        RunOptions, Session, SessionInputValue,
+        builder::{GraphOptimizationLevel, SessionBuilder},
+    },
     value::{Outlet, TensorElementType, TensorRef, ValueType},
 };
 
 use crate::{
     core::{lineage::entry::RuntimeRecord, model},
     ports::inference::{
-        InferenceError, InferenceSession, ModelRuntime, ModelSpec, Optimisation, Outputs, SessionOptions,
+        InferenceError, InferenceSession, ModelRuntime, ModelSpec, Optimisation, Outputs, Provider, SessionOptions,
     },
     types::Blake3Digest,
 };
@@ -31,8 +35,8 @@ pub const TELEMETRY_SWITCH: &str = "ORT_DISABLE_TELEMETRY";
 const CACHE_FOLDER: &str = ".cache/onnxruntime";
 /// Folders above the executable that may hold [`CACHE_FOLDER`]: `target/debug/deps/<test>` lies three below.
 const ANCESTORS_MAX: usize = 4;
-/// The execution provider sessions are bound to, and what the record calls it.
-const PROVIDER: (&str, &str) = ("CPUExecutionProvider", "cpu");
+/// What ONNX Runtime calls the provider of its own kernels.
+const CPU_PROVIDER: &str = "CPUExecutionProvider";
 /// Where models would find weights outside their file: nowhere, because only the file's bytes are digested.
 const NO_FOLDER: &str = "/dev/null/external-weights-are-not-loaded";
 /// How often limits are looked at; a limit is overrun by at most this.
@@ -112,7 +116,11 @@ impl OrtRuntime {
     fn session(&self, spec: &ModelSpec, options: &SessionOptions) -> Result<Session, InferenceError> {
         let failed =
             |error: &dyn std::fmt::Display| InferenceError::Load { model: spec.digest, reason: error.to_string() };
-        let mut builder = self.builder(options).map_err(|error| failed(&error))?;
+        let builder = self.builder(options).map_err(|error| failed(&error))?;
+        let mut builder = self.with_provider(builder, options).map_err(|error| InferenceError::Provider {
+            provider: options.provider.clone(),
+            reason: error.to_string(),
+        })?;
         let canceler = builder.canceler();
         let watched = self.watchdog.watch(move || drop(canceler.cancel()));
         watched.begin(options.load_limit);
@@ -123,18 +131,15 @@ impl OrtRuntime {
         session.map_err(|error| failed(&error))
     }
 
-    fn builder(&self, options: &SessionOptions) -> ort::Result<ort::session::builder::SessionBuilder> {
+    fn builder(&self, options: &SessionOptions) -> ort::Result<SessionBuilder> {
         let level = match options.optimisation {
             Optimisation::None => GraphOptimizationLevel::Disable,
             Optimisation::Basic => GraphOptimizationLevel::Level1,
             Optimisation::Extended => GraphOptimizationLevel::Level2,
             Optimisation::All => GraphOptimizationLevel::All,
         };
-        // Named, not left to choice: what the record calls the provider is then what ran.
-        let devices = self.environment.devices().filter(|device| device.ep().is_ok_and(|ep| ep == PROVIDER.0));
         Ok(Session::builder(&self.environment)?
             .with_no_environment_execution_providers()?
-            .with_devices(devices, None)?
             .with_log_level(ort::logging::LogLevel::Warning)?
             .with_intra_threads(options.intra_threads.max(1))?
             .with_inter_threads(1)?
@@ -144,6 +149,34 @@ impl OrtRuntime {
             .with_inter_op_spinning(false)?
             .with_config_entry("session.load_model_format", "ONNX")?
             .with_config_entry("session.model_external_initializers_file_folder_path", NO_FOLDER)?)
+    }
+
+    /// Binds a session to one provider, by name and not by choice: what the record calls it is then what ran. Any other than the CPU's
+    /// must take every node, else the session does not load. Reduced precision is switched off where it would be the default.
+    fn with_provider(&self, builder: SessionBuilder, options: &SessionOptions) -> ort::Result<SessionBuilder> {
+        let cuda = |device: u16| {
+            let cuda = ep::CUDA::default().with_device_id(i32::from(device)).with_tf32(false);
+            // The algorithm that is fastest in a trial may be another one next time.
+            cuda.with_conv_algorithm_search(ep::cuda::ConvAlgorithmSearch::Default).build().error_on_failure()
+        };
+        let providers = match &options.provider {
+            Provider::Cpu => {
+                let devices =
+                    self.environment.devices().filter(|device| device.ep().is_ok_and(|ep| ep == CPU_PROVIDER));
+                return Ok(builder.with_devices(devices, None)?);
+            }
+            Provider::Cuda { device } => vec![cuda(*device)],
+            Provider::TensorRt { device } => {
+                let tensorrt = ep::TensorRT::default().with_device_id(i32::from(*device)).with_fp16(false);
+                vec![tensorrt.build().error_on_failure(), cuda(*device)]
+            }
+            Provider::OpenVino { device } => {
+                let openvino = ep::OpenVINO::default().with_device_type(device).with_precision("FP32");
+                let openvino = openvino.with_num_threads(options.intra_threads.max(1)).with_num_streams(1);
+                vec![openvino.build().error_on_failure()]
+            }
+        };
+        Ok(builder.with_execution_providers(providers)?.with_config_entry("session.disable_cpu_ep_fallback", "1")?)
     }
 }
 
@@ -192,7 +225,7 @@ impl OrtRuntime {
                 batch: 1,
                 cpu: cpu_features(),
                 optimisation: options.optimisation.as_str().to_owned(),
-                provider: PROVIDER.1.to_owned(),
+                provider: options.provider.to_string(),
                 threads: u32::try_from(options.intra_threads.max(1)).unwrap_or(u32::MAX),
                 version: self.version.clone(),
             },

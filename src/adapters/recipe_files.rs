@@ -83,7 +83,7 @@ pub fn load(recipes: &Path, calibrations: &Path, reference: &RecipeRef) -> Resul
     let card = folder.join("MODEL_CARD.md");
     let model_card = if card.is_file() { Some(read_text(&card)?) } else { None };
     let texts = RecipeFiles { recipe: text, calibration: calibration_text, model_card };
-    Ok(LoadedRecipe { recipe, calibration, model: model.into(), template, texts, canary: None })
+    Ok(LoadedRecipe { recipe, calibration, model: model.into(), template, texts, tried: None })
 }
 
 fn folder_of(recipes: &Path, reference: &RecipeRef) -> PathBuf {

@@ -23,7 +23,8 @@ use crate::{
         model::{self, MODEL_BYTES_MAX},
     },
     ports::inference::{
-        InferenceError, ModelRuntime, ModelSpec, ModelTrial, Optimisation, Outputs, SessionOptions, TrialReport,
+        InferenceError, ModelRuntime, ModelSpec, ModelTrial, Optimisation, Outputs, Provider, SessionOptions,
+        TrialReport,
     },
     types::Blake3Digest,
 };
@@ -36,8 +37,8 @@ const MESSAGE_BYTES_MAX: usize = 64 << 10;
 const ADDRESS_SPACE_PER_MODEL_BYTE: u64 = 4;
 /// How long what an ended child has said may take to arrive.
 const ANSWER_LIMIT: Duration = Duration::from_secs(1);
-/// Files the child may have open: three pipes, and the libraries while they are loaded.
-const OPEN_FILES_MAX: u64 = 64;
+/// Files the child may have open: three pipes, the libraries while they are loaded, and a driver's devices.
+const OPEN_FILES_MAX: u64 = 256;
 /// ONNX Runtime would report to its maker.
 const TELEMETRY_SWITCH: (&str, &str) = ("ORT_DISABLE_TELEMETRY", "1");
 /// What the child keeps of the environment: where libraries lie.
@@ -54,6 +55,7 @@ struct Order {
     template: Option<String>,
     shape: [usize; 4],
     outputs: Vec<String>,
+    provider: Provider,
     intra_threads: usize,
     optimisation: Optimisation,
     limits: TrialLimits,
@@ -210,6 +212,7 @@ impl ModelTrial for ProcessTrial {
             template: spec.template.clone(),
             shape: spec.shape,
             outputs: spec.outputs.clone(),
+            provider: options.provider.clone(),
             intra_threads: options.intra_threads,
             optimisation: options.optimisation,
             limits: self.limits,
@@ -237,8 +240,14 @@ pub fn run_child<R: ModelRuntime>(
         return Err(io::Error::other("the model is longer than any that is let in"));
     }
     limit(Resource::Cpu, order.limits.cpu_seconds)?;
-    let for_model = ADDRESS_SPACE_PER_MODEL_BYTE * order.model_bytes as u64;
-    limit(Resource::As, order.limits.address_space_bytes.saturating_add(for_model))?;
+    match order.provider {
+        Provider::Cpu | Provider::OpenVino { .. } => {
+            let for_model = ADDRESS_SPACE_PER_MODEL_BYTE * order.model_bytes as u64;
+            limit(Resource::As, order.limits.address_space_bytes.saturating_add(for_model))?;
+        }
+        // The driver maps all of the machine's and the card's memory, whatever the model takes of it.
+        Provider::Cuda { .. } | Provider::TensorRt { .. } => {}
+    }
     let mut bytes = vec![0; order.model_bytes];
     input.read_exact(&mut bytes)?;
     let answer = match try_here(open, order, bytes) {
@@ -259,6 +268,7 @@ fn try_here<R: ModelRuntime>(
     bytes: Vec<u8>,
 ) -> Result<TrialReport, String> {
     let options = SessionOptions {
+        provider: order.provider,
         intra_threads: order.intra_threads,
         optimisation: order.optimisation,
         // Whoever started this process ends it.

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use crate::{
     adapters::log,
     core::export::keys::VerifierKey,
-    ports::archive::RetentionClass,
+    ports::{archive::RetentionClass, inference::Provider},
     types::{CameraId, LineId, ProductId, RecipeRef, StationId, Verdict},
 };
 
@@ -47,6 +47,8 @@ pub struct Config {
     pub listen: Listen,
     #[serde(default)]
     pub inspect: Inspect,
+    #[serde(default)]
+    pub inference: Inference,
     #[serde(default)]
     pub open_inference: OpenInference,
     #[serde(default)]
@@ -176,6 +178,22 @@ pub struct Models {
 impl Default for Models {
     fn default() -> Self {
         Self { recipes: PathBuf::from("models"), calibrations: PathBuf::from("calibration"), onnxruntime: None }
+    }
+}
+
+/// What runs models.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Inference {
+    /// Execution providers of ONNX Runtime: `cpu`, `cuda:0`, `tensorrt:0`, `openvino:CPU`. The first runs every model.
+    pub providers: Vec<Provider>,
+    /// Whether the next one takes the place of one that does not run a model.
+    pub fall_back: bool,
+}
+
+impl Default for Inference {
+    fn default() -> Self {
+        Self { providers: vec![Provider::Cpu], fall_back: false }
     }
 }
 
@@ -397,6 +415,14 @@ impl Config {
         require((1..=4096).contains(&inspect.stream_frames_max), "inspect.stream_frames_max", "1 to 4096")?;
         require((1024..=1 << 30).contains(&inspect.frame_bytes_max), "inspect.frame_bytes_max", "1024 bytes to 1 GiB")?;
         require((1..=3_600_000).contains(&inspect.useful_for_ms), "inspect.useful_for_ms", "1 ms to one hour")?;
+        let inference = &self.inference;
+        let providers = inference.providers.len();
+        require((1..=4).contains(&providers), "inference.providers", "one to four, such as [\"cpu\"]")?;
+        require(
+            providers == 1 || inference.fall_back,
+            "inference.providers",
+            "more than one says what to fall back to, which needs fall_back = true",
+        )?;
         let open = &self.open_inference;
         let named = [open.line.is_some(), open.station.is_some(), open.camera.is_some()];
         require(named == [named[0]; 3], "open_inference", "line, station and camera go together")?;

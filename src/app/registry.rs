@@ -75,7 +75,9 @@ pub fn list(args: &ListArgs) -> anyhow::Result<ExitCode> {
         let recipe = |recipe: &RecipeStatus| {
             let reason = (!recipe.reason.is_empty()).then_some(&recipe.reason);
             let digest = (!recipe.digest.is_empty()).then_some(&recipe.digest);
-            json!({ "recipe": recipe.recipe, "digest": digest, "reason": reason, "products": recipe.products })
+            let provider = (!recipe.provider.is_empty()).then_some(&recipe.provider);
+            json!({ "recipe": recipe.recipe, "digest": digest, "reason": reason, "products": recipe.products,
+                "provider": provider, "fell_back": recipe.fell_back })
         };
         let recipes: Vec<_> = answer.recipes.iter().map(recipe).collect();
         println!("{}", json!({ "recipes": recipes, "running": answer.is_running }));
@@ -179,7 +181,8 @@ fn table(answer: &ListRecipesResponse) -> String {
     let mut text = String::new();
     for recipe in &answer.recipes {
         let state = match (answer.is_running, recipe.reason.as_str()) {
-            (true, "") => "serves".to_owned(),
+            (true, "") if recipe.fell_back.is_empty() => format!("serves on {}", recipe.provider),
+            (true, "") => format!("serves on {} INSTEAD: {}", recipe.provider, recipe.fell_back.join("; ")),
             (false, "") => "no service runs".to_owned(),
             (_, reason) => format!("does not serve: {reason}"),
         };

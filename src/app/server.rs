@@ -69,6 +69,7 @@ use crate::{
         audit::AuditService,
         history::{HistoryService, Indexer, IndexerHandle},
         inspect::{Inspect, InspectConfig, InspectPorts, gaps::Source, record::ArchiveRule},
+        models::Providers,
         periods::PeriodService,
         registry::{RegistryService, Running},
         replay::ReplayService,
@@ -226,7 +227,8 @@ impl Server {
                     clock: clock.clone(),
                     closing: Mutex::new(()),
                 };
-                let running = Running { inspect: inspect.handle(), trial: Arc::new(trial) };
+                let running =
+                    Running { inspect: inspect.handle(), trial: Arc::new(trial), providers: providers(&config) };
                 (Some((inspect, Arc::new(periods))), Some(running))
             }
         };
@@ -631,6 +633,11 @@ fn inspect_config(config: &Config) -> InspectConfig {
         archive_rule,
         sources: sources(config),
     }
+}
+
+fn providers(config: &Config) -> Providers {
+    let (first, rest) = config.inference.providers.split_first().expect("a checked configuration has a provider");
+    Providers { first: first.clone(), fall_back: rest.to_vec() }
 }
 
 fn retention_rules(config: &Config) -> Vec<ClassRule> {

@@ -76,6 +76,8 @@ fn recipe(status: RecipeStatus) -> pb::RecipeStatus {
         recipe: status.recipe.to_string(),
         digest: status.record.map(|record| record.digest.to_string()).unwrap_or_default(),
         reason: status.reason.unwrap_or_default(),
+        provider: status.tried.as_ref().map(|tried| tried.provider.to_string()).unwrap_or_default(),
+        fell_back: status.tried.map(|tried| tried.not).unwrap_or_default(),
         products: status.products.iter().map(ToString::to_string).collect(),
     }
 }

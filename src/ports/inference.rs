@@ -1,6 +1,6 @@
 //! Running models: one runtime per process, one session per thread and model.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, str::FromStr, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -26,10 +26,79 @@ pub struct ModelSpec {
     pub outputs: Vec<String>,
 }
 
-/// How sessions run. The optimisation level and the number of threads can change the last bits of a score, so they
+/// An execution provider of ONNX Runtime and the device it runs on. The text, `openvino:CPU`, is what configurations say and
+/// decisions record.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Provider {
+    /// ONNX Runtime's own kernels: `cpu`.
+    #[default]
+    Cpu,
+    /// `cuda:<device>`; without a device the first.
+    Cuda { device: u16 },
+    /// `tensorrt:<device>`, which builds an engine of each model at load; what TensorRT has no kernel for runs on CUDA.
+    TensorRt { device: u16 },
+    /// `openvino:<device>`: `CPU`, `GPU`, `GPU.1`, …; without a device the CPU.
+    OpenVino { device: String },
+}
+
+impl fmt::Display for Provider {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda { device } => write!(f, "cuda:{device}"),
+            Self::TensorRt { device } => write!(f, "tensorrt:{device}"),
+            Self::OpenVino { device } => write!(f, "openvino:{device}"),
+        }
+    }
+}
+
+impl FromStr for Provider {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, device) = text.split_once(':').map_or((text, None), |(name, device)| (name, Some(device)));
+        let number = || match device {
+            None => Ok(0),
+            Some(device) => device.parse().map_err(|_| format!("{text:?}: the device is a number, as in \"{name}:0\"")),
+        };
+        match (name, device) {
+            ("cpu", None) => Ok(Self::Cpu),
+            ("cuda", _) => Ok(Self::Cuda { device: number()? }),
+            ("tensorrt", _) => Ok(Self::TensorRt { device: number()? }),
+            ("openvino", device) => {
+                let device = device.unwrap_or("CPU");
+                let is_name = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '.';
+                if !(1..=16).contains(&device.len()) || !device.chars().all(is_name) {
+                    return Err(format!("{text:?}: the device is one of OpenVINO's, as in \"openvino:GPU.0\""));
+                }
+                Ok(Self::OpenVino { device: device.to_owned() })
+            }
+            _ => Err(format!("{text:?} is no execution provider; there are cpu, cuda, tensorrt and openvino")),
+        }
+    }
+}
+
+impl TryFrom<String> for Provider {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<Provider> for String {
+    fn from(provider: Provider) -> Self {
+        provider.to_string()
+    }
+}
+
+/// How sessions run. The provider, the optimisation level and the number of threads can change the last bits of a score, so they
 /// stand in every decision.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionOptions {
+    /// What runs every node of the graph. Nothing else does: a graph with a node it has no kernel for does not load.
+    pub provider: Provider,
     /// Threads within one operator, the calling thread included.
     pub intra_threads: usize,
     pub optimisation: Optimisation,
@@ -44,6 +113,7 @@ pub struct SessionOptions {
 impl Default for SessionOptions {
     fn default() -> Self {
         Self {
+            provider: Provider::Cpu,
             intra_threads: 1,
             optimisation: Optimisation::All,
             spinning: false,
@@ -94,6 +164,9 @@ pub enum InferenceError {
     Library { path: String, reason: String },
     #[error("ONNX Runtime is loaded from {loaded} already; a process uses one, restart it to use {asked}")]
     LibraryChanged { loaded: String, asked: String },
+    /// Not in this build of ONNX Runtime, or without its libraries or its device.
+    #[error("execution provider {provider} cannot be used here: {reason}")]
+    Provider { provider: Provider, reason: String },
     #[error("the model has digest {found}, the recipe names {expected}")]
     Digest { expected: Blake3Digest, found: Blake3Digest },
     /// By what its file says alone; ONNX Runtime has not seen it.

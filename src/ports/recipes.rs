@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::inference::ModelSpec;
+use super::inference::{ModelSpec, Provider};
 use crate::{
     core::{
         lineage::entry::RecipeRecord,
@@ -24,8 +24,19 @@ pub struct LoadedRecipe {
     /// The template's file where the recipe has one; its BLAKE3 is that in the recipe.
     pub template: Option<Arc<[u8]>>,
     pub texts: RecipeFiles,
-    /// What the model answered to the canary in its trial, once that is over.
-    pub canary: Option<Blake3Digest>,
+    /// What its model's trial came to, once that is over.
+    pub tried: Option<Tried>,
+}
+
+/// What the trial of a model came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tried {
+    /// What it answered to the canary.
+    pub canary: Blake3Digest,
+    /// What ran it, and what runs it from then on.
+    pub provider: Provider,
+    /// Why no provider before this one in the configured order: one sentence each.
+    pub not: Vec<String>,
 }
 
 /// The folder with the recipes, and where what of them decided is kept.

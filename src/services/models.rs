@@ -12,16 +12,30 @@ use std::{
 
 use crate::{
     ports::{
-        inference::{InferenceError, ModelSpec, ModelTrial, SessionOptions},
-        recipes::LoadedRecipe,
+        inference::{InferenceError, ModelSpec, ModelTrial, Provider, SessionOptions},
+        recipes::{LoadedRecipe, Tried},
     },
     types::Blake3Digest,
 };
 
 /// What makes two trials the same one.
-type Tried = (Blake3Digest, String, Option<String>, [usize; 4], Vec<String>);
+type TrialKey = (Blake3Digest, String, Option<String>, [usize; 4], Vec<String>);
 
-/// Tries the models of `recipes`, as many at a time as there are cores, and notes what each answered to the canary. Recipes that
+/// Which execution providers run models.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Providers {
+    pub first: Provider,
+    /// What may take its place for a model that it does not run, in this order. Nobody does unless somebody wrote it here.
+    pub fall_back: Vec<Provider>,
+}
+
+impl Providers {
+    fn in_order(&self) -> impl Iterator<Item = &Provider> {
+        std::iter::once(&self.first).chain(&self.fall_back)
+    }
+}
+
+/// Tries the models of `recipes`, as many at a time as there are cores, and notes what came of it. Recipes that
 /// share a model, its input and its outputs share the trial.
 ///
 /// Returns, in the order of `recipes`, why each is not let in.
@@ -29,9 +43,10 @@ pub fn try_all(
     recipes: &mut [LoadedRecipe],
     trial: &dyn ModelTrial,
     options: &SessionOptions,
+    providers: &Providers,
 ) -> Vec<Result<(), InferenceError>> {
     let started = Instant::now();
-    let mut specs: HashMap<Tried, (ModelSpec, Vec<usize>)> = HashMap::new();
+    let mut specs: HashMap<TrialKey, (ModelSpec, Vec<usize>)> = HashMap::new();
     for (at, recipe) in recipes.iter().enumerate() {
         let spec = recipe.model_spec();
         let tried = (spec.digest, spec.input.clone(), spec.template.clone(), spec.shape, spec.outputs.clone());
@@ -44,7 +59,7 @@ pub fn try_all(
         for _ in 0..threads {
             scope.spawn(|| {
                 while let Some((spec, recipes)) = specs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let report = trial.try_out(spec, options);
+                    let report = try_one(spec, trial, options, providers);
                     ended.lock().unwrap_or_else(PoisonError::into_inner).push((recipes, report));
                 }
             });
@@ -54,9 +69,13 @@ pub fn try_all(
     for (tried, report) in ended.into_inner().unwrap_or_else(PoisonError::into_inner) {
         for at in tried {
             match &report {
-                Ok(report) => {
-                    tracing::debug!(recipe = %recipes[*at].recipe.reference(), ?report, "model tried");
-                    recipes[*at].canary = Some(report.canary);
+                Ok(tried) => {
+                    let recipe = recipes[*at].recipe.reference();
+                    tracing::debug!(%recipe, ?tried, "model tried");
+                    if let Some(why) = tried.not.last() {
+                        tracing::warn!(%recipe, provider = %tried.provider, why, "model falls back to another execution provider");
+                    }
+                    recipes[*at].tried = Some(tried.clone());
                 }
                 Err(error) => results[*at] = Err(error.clone()),
             }
@@ -65,4 +84,23 @@ pub fn try_all(
     let (models, took_ms) = (specs.len(), u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX));
     tracing::info!(models, took_ms, "models tried in processes of their own");
     results
+}
+
+/// The first provider that runs the model. A model that is refused for what its file says is refused for all.
+fn try_one(
+    spec: &ModelSpec,
+    trial: &dyn ModelTrial,
+    options: &SessionOptions,
+    providers: &Providers,
+) -> Result<Tried, InferenceError> {
+    let mut not = Vec::new();
+    for provider in providers.in_order() {
+        let options = SessionOptions { provider: provider.clone(), ..options.clone() };
+        match trial.try_out(spec, &options) {
+            Ok(report) => return Ok(Tried { canary: report.canary, provider: provider.clone(), not }),
+            Err(error @ InferenceError::Refused { .. }) => return Err(error),
+            Err(error) => not.push(format!("{provider}: {error}")),
+        }
+    }
+    Err(InferenceError::Trial { model: spec.digest, reason: not.join("; ") })
 }

@@ -12,7 +12,7 @@ use std::{
 
 use super::{
     inspect::{InspectHandle, NewLanes},
-    models::try_all,
+    models::{Providers, try_all},
     recipes::RecipeBook,
 };
 use crate::{
@@ -24,7 +24,7 @@ use crate::{
         clock::Clock,
         inference::ModelTrial,
         lineage::{Append, AppendError, Appended, LogWriter, PrivateRecord},
-        recipes::{ASSIGNMENTS_MAX, AssignmentHistory, LoadedRecipe, ProductPlan, RecipeShelf},
+        recipes::{ASSIGNMENTS_MAX, AssignmentHistory, LoadedRecipe, ProductPlan, RecipeShelf, Tried},
     },
     types::{Blake3Digest, EntryIndex, ProductId, RecipeRef},
 };
@@ -45,6 +45,7 @@ pub struct RegistryService {
 pub struct Running {
     pub inspect: InspectHandle,
     pub trial: Arc<dyn ModelTrial>,
+    pub providers: Providers,
 }
 
 /// Why nothing was changed.
@@ -99,6 +100,8 @@ pub struct RecipeStatus {
     pub record: Option<RecipeRecord>,
     /// Why it does not serve; unset when it does, or nothing runs that could tell.
     pub reason: Option<String>,
+    /// How it serves; unset when it does not.
+    pub tried: Option<Tried>,
     pub products: Vec<ProductId>,
 }
 
@@ -161,8 +164,8 @@ impl RegistryService {
         let planned = self.plan.read().map_err(RegistryError::Shelf)?;
         let book = self.running.as_ref().map(|running| running.inspect.recipes());
         let mut statuses: BTreeMap<String, RecipeStatus> = BTreeMap::new();
-        let mut status = |recipe: RecipeRef, record, reason| {
-            let status = RecipeStatus { products: Vec::new(), record, reason, recipe };
+        let mut status = |recipe: RecipeRef, record, reason, tried| {
+            let status = RecipeStatus { products: Vec::new(), record, reason, tried, recipe };
             statuses.insert(status.recipe.as_str().to_owned(), status);
         };
         for recipe in shelf {
@@ -173,11 +176,13 @@ impl RegistryService {
                 }
                 (Err(reason), _) => (None, Some(reason)),
             };
-            status(recipe, record, reason);
+            status(recipe, record, reason, None);
         }
         if let Some(book) = &book {
-            book.ready().for_each(|recipe| status(recipe.recipe.reference(), Some(recipe.record()), None));
-            book.unavailable().for_each(|(recipe, reason)| status(recipe.clone(), None, Some(reason.to_owned())));
+            book.ready().for_each(|recipe| {
+                status(recipe.recipe.reference(), Some(recipe.record()), None, recipe.tried.clone())
+            });
+            book.unavailable().for_each(|(recipe, reason)| status(recipe.clone(), None, Some(reason.to_owned()), None));
         }
         let assigned = match &book {
             Some(book) => book.products().map(|(product, recipe)| (product.clone(), recipe.clone())).collect(),
@@ -267,7 +272,7 @@ impl RegistryService {
         }
         let tried = match new.as_mut_slice() {
             [] => Vec::new(),
-            new => try_all(new, running.trial.as_ref(), running.inspect.session_options()),
+            new => try_all(new, running.trial.as_ref(), running.inspect.session_options(), &running.providers),
         };
         let mut prepared: Vec<NewLanes> = Vec::new();
         for (loaded, tried) in new.into_iter().zip(tried) {

@@ -172,7 +172,7 @@ fn what_cannot_serve_changes_nothing_and_a_reload_takes_up_what_is_new() {
     assert_eq!(recipe_of(&service, 1), OLD);
     let (code, said) = run(&plant, &["model", "list"]);
     assert_eq!(code, Some(0), "{said}");
-    assert!(said.contains(&format!("{OLD}  serves; inspects demo-part")), "{said}");
+    assert!(said.contains(&format!("{OLD}  serves on cpu; inspects demo-part")), "{said}");
     assert!(said.contains(&format!("{NEW}  does not serve")), "{said}");
 
     // Put right, it is taken up beside the other, and frames may name it.

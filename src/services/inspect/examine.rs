@@ -81,7 +81,8 @@ impl Lane {
     ) -> Result<Self, LaneError> {
         let spec = recipe.model_spec();
         let session = runtime.load(&spec, options)?;
-        let session = Guarded::new(session, &spec, recipe.canary, CANARY_EVERY, on_poison)?;
+        let session =
+            Guarded::new(session, &spec, recipe.tried.as_ref().map(|tried| tried.canary), CANARY_EVERY, on_poison)?;
         let mut session: Box<dyn InferenceSession + Send> = Box::new(session);
         let (preprocessor, mut decider) = sight::of(&recipe).map_err(LaneError::Recipe)?;
         let mut outputs = Outputs::default();

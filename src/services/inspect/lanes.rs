@@ -102,6 +102,10 @@ impl Shared {
     /// A session of `recipe` for one worker, warm.
     pub(super) fn load_lane(&self, recipe: Arc<LoadedRecipe>) -> Result<Lane, LaneError> {
         let on_poison = self.on_poison(recipe.recipe.reference());
-        Lane::load(recipe, self.runtime.as_ref(), &self.session_options, on_poison)
+        let mut options = self.session_options.clone();
+        if let Some(tried) = &recipe.tried {
+            options.provider = tried.provider.clone();
+        }
+        Lane::load(recipe, self.runtime.as_ref(), &options, on_poison)
     }
 }

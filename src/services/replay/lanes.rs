@@ -9,7 +9,7 @@ use crate::{
         recipe::{Calibration, Recipe},
     },
     ports::{
-        inference::{InferenceError, Optimisation, SessionOptions},
+        inference::{InferenceError, Optimisation, Provider, SessionOptions},
         recipes::{LoadedRecipe, RecipeFiles},
     },
     services::inspect::examine::{Lane, LaneError},
@@ -18,8 +18,6 @@ use crate::{
 
 /// Sessions that one run keeps; a model's takes as much memory as a worker's. Decisions come recipe by recipe.
 const LANES_MAX: usize = 2;
-/// The only execution provider there is so far.
-const PROVIDER: &str = "cpu";
 /// Most threads a session is given, whatever an entry says.
 const THREADS_MAX: u32 = 256;
 
@@ -41,6 +39,7 @@ struct Key {
     recipe: Blake3Digest,
     calibration: Option<Blake3Digest>,
     model: Blake3Digest,
+    provider: Provider,
     threads: u32,
     optimisation: Optimisation,
 }
@@ -54,10 +53,8 @@ impl Lanes {
     pub fn of(&mut self, service: &ReplayService, decision: &Decision) -> Result<&mut Lane, Failure> {
         let runtime = &decision.runtime;
         let failed = |why: String| Failure::Not(NotReplayable::Failed, why);
-        if runtime.provider != PROVIDER {
-            let why = format!("it ran on {}, which this host does not have", runtime.provider);
-            return Err(Failure::Not(NotReplayable::OtherProvider, why));
-        }
+        let provider = runtime.provider.parse::<Provider>();
+        let provider = provider.map_err(|why| Failure::Not(NotReplayable::OtherProvider, why))?;
         let optimisation = Optimisation::parse(&runtime.optimisation);
         let optimisation = optimisation
             .ok_or_else(|| failed(format!("{:?} is no optimisation level of this release", runtime.optimisation)))?;
@@ -68,6 +65,7 @@ impl Lanes {
             recipe: decision.recipe.digest,
             calibration: decision.calibration,
             model: decision.model.digest,
+            provider,
             threads: runtime.threads,
             optimisation,
         };
@@ -86,6 +84,7 @@ impl Lanes {
 fn load(service: &ReplayService, decision: &Decision, key: &Key) -> Result<Lane, Failure> {
     let recipe = Arc::new(recorded_recipe(service, decision)?);
     let options = SessionOptions {
+        provider: key.provider.clone(),
         intra_threads: key.threads as usize,
         optimisation: key.optimisation,
         ..SessionOptions::default()
@@ -97,6 +96,9 @@ fn load(service: &ReplayService, decision: &Decision, key: &Key) -> Result<Lane,
             | InferenceError::Library { .. }
             | InferenceError::LibraryChanged { .. }),
         )) => Err(ReplayError::Runtime(error).into()),
+        Err(error @ LaneError::Runtime(InferenceError::Provider { .. })) => {
+            Err(Failure::Not(NotReplayable::OtherProvider, error.to_string()))
+        }
         Err(error) => Err(Failure::Not(NotReplayable::Failed, error.to_string())),
     }
 }
@@ -136,7 +138,7 @@ fn recorded_recipe(service: &ReplayService, decision: &Decision) -> Result<Loade
         }
     };
     let texts = RecipeFiles { recipe: text, calibration: calibration_text, model_card: None };
-    Ok(LoadedRecipe { recipe, calibration, model, template, texts, canary: None })
+    Ok(LoadedRecipe { recipe, calibration, model, template, texts, tried: None })
 }
 
 /// A text that is what its name says.
