@@ -30,6 +30,7 @@ verifier: ## The auditor's binary: no server, no model runtime, no database
 unit: onnxruntime ## Unit tests, user journeys against the real binary, our verifier against clients/verify-py
 	ORT_DYLIB_PATH="$(ORT)" LINEPROOF_VERIFIER="$(CURDIR)/target/verifier/debug/lineproof" \
 		LINEPROOF_S3_SERVER="$$(scripts/s3-server-env.sh)" LINEPROOF_TRITON="$$(scripts/triton-client-env.sh)" \
+		LINEPROOF_OPENVINO="$$(scripts/fetch-openvino.sh)" \
 		LINEPROOF_PYTHON="$$(scripts/verify-py-env.sh)" LINEPROOF_KEEP="$(CURDIR)/target/verify-cases" $(CARGO) test --locked
 
 page: ## The page that verifies in a browser: built from its sources, the same verdicts as clients/verify-py

@@ -11,6 +11,7 @@ use crate::{
     adapters::log,
     core::export::keys::VerifierKey,
     ports::{archive::RetentionClass, inference::Provider},
+    services::inspect::BATCH_FRAMES_MAX,
     types::{CameraId, LineId, ProductId, RecipeRef, StationId, Verdict},
 };
 
@@ -189,11 +190,17 @@ pub struct Inference {
     pub providers: Vec<Provider>,
     /// Whether the next one takes the place of one that does not run a model.
     pub fall_back: bool,
+    /// Sessions of each recipe that the workers share; 0: every worker has its own.
+    pub sessions: usize,
+    /// Frames that a shared session runs together at most, where that pays on this machine.
+    pub batch_frames_max: usize,
+    /// Longest time one batch may take: how long a frame waits for others at most.
+    pub batch_budget_ms: u64,
 }
 
 impl Default for Inference {
     fn default() -> Self {
-        Self { providers: vec![Provider::Cpu], fall_back: false }
+        Self { providers: vec![Provider::Cpu], fall_back: false, sessions: 0, batch_frames_max: 8, batch_budget_ms: 50 }
     }
 }
 
@@ -423,6 +430,10 @@ impl Config {
             "inference.providers",
             "more than one says what to fall back to, which needs fall_back = true",
         )?;
+        require(inference.sessions <= 64, "inference.sessions", "at most 64, or 0 for one per worker")?;
+        let frames = inference.batch_frames_max;
+        require((1..=BATCH_FRAMES_MAX).contains(&frames), "inference.batch_frames_max", "1 to 64 frames")?;
+        require((1..=10_000).contains(&inference.batch_budget_ms), "inference.batch_budget_ms", "1 ms to 10 s")?;
         let open = &self.open_inference;
         let named = [open.line.is_some(), open.station.is_some(), open.camera.is_some()];
         require(named == [named[0]; 3], "open_inference", "line, station and camera go together")?;
@@ -536,6 +547,14 @@ ok_share = 0.1                          # chosen by the image's digest
 # images_days = 3650                    # left out: for ever
 # private_days = 3650                   # serial number, lot, who sent the frame; left out: for ever
 # basis = "product liability, 10 years" # stands in the log
+
+# What runs models; docs/inference.md. `lineproof tune` measures what suits this machine.
+# [inference]
+# providers = ["cpu"]                   # cpu, cuda:0, tensorrt:0, openvino:CPU; the first runs every model
+# fall_back = false                     # true: the next one may take its place, which every record then says
+# sessions = 0                          # of each recipe, shared by the workers; 0: every worker has its own
+# batch_frames_max = 8                  # a shared session runs waiting frames together, where that pays here
+# batch_budget_ms = 50                  # longest time one batch may take
 
 # Decisions of the last day that the service decides again every night, to show that the same comes out; docs/replay.md.
 # [replay]

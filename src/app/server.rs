@@ -68,7 +68,7 @@ use crate::{
     services::{
         audit::AuditService,
         history::{HistoryService, Indexer, IndexerHandle},
-        inspect::{Inspect, InspectConfig, InspectPorts, gaps::Source, record::ArchiveRule},
+        inspect::{Inspect, InspectConfig, InspectPorts, Sharing, gaps::Source, record::ArchiveRule},
         models::Providers,
         periods::PeriodService,
         registry::{RegistryService, Running},
@@ -626,9 +626,16 @@ fn inspect_config(config: &Config) -> InspectConfig {
     };
     let session_options =
         SessionOptions { intra_threads: config.inspect.threads_per_worker, ..SessionOptions::default() };
+    let inference = &config.inference;
+    let sharing = (inference.sessions > 0).then_some(Sharing {
+        sessions: inference.sessions,
+        frames_max: inference.batch_frames_max,
+        budget: Duration::from_millis(inference.batch_budget_ms),
+    });
     InspectConfig {
         workers,
         session_options,
+        sharing,
         queue_frames_per_line: config.inspect.queue_frames_per_line,
         archive_rule,
         sources: sources(config),

@@ -99,6 +99,7 @@ fn try_one(
         match trial.try_out(spec, &options) {
             Ok(report) => return Ok(Tried { canary: report.canary, provider: provider.clone(), not }),
             Err(error @ InferenceError::Refused { .. }) => return Err(error),
+            Err(InferenceError::Trial { reason, .. }) => not.push(format!("{provider}: {reason}")),
             Err(error) => not.push(format!("{provider}: {error}")),
         }
     }

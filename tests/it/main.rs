@@ -10,6 +10,7 @@ mod erase;
 mod evidence;
 mod faults;
 mod harness;
+mod inference;
 mod inspection;
 mod keys;
 mod kinds;

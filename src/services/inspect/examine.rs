@@ -25,10 +25,13 @@ use crate::{
     types::Blake3Digest,
 };
 
+/// A session that one thread uses.
+pub(crate) type Observed = Box<dyn InferenceSession + Send>;
+
 /// What one thread needs for one recipe.
 pub(crate) struct Lane {
     pub recipe: Arc<LoadedRecipe>,
-    pub session: Box<dyn InferenceSession + Send>,
+    pub session: Observed,
     preprocessor: Preprocessor,
     outputs: Outputs,
     decider: Decider,
@@ -50,6 +53,8 @@ pub(crate) enum ExamineError {
     BadFrame(String),
     #[error("{0}")]
     InferenceFault(String),
+    #[error("its answer would be of no use any more")]
+    Late,
 }
 
 /// Why a recipe cannot look at frames.
@@ -71,19 +76,21 @@ pub(crate) struct StepTimes {
 }
 
 impl Lane {
-    /// Loads a session, asks it the canary and runs it once on zeros, so that the first frame meets a warm one. `on_poison` hears
-    /// when it gives no answers any more.
-    pub fn load(
-        recipe: Arc<LoadedRecipe>,
+    /// A session of `recipe` that has answered the canary. `on_poison` hears when it gives no answers any more.
+    pub fn session(
+        recipe: &LoadedRecipe,
         runtime: &dyn ModelRuntime,
         options: &SessionOptions,
         on_poison: OnPoison,
-    ) -> Result<Self, LaneError> {
+    ) -> Result<Observed, LaneError> {
         let spec = recipe.model_spec();
         let session = runtime.load(&spec, options)?;
-        let session =
-            Guarded::new(session, &spec, recipe.tried.as_ref().map(|tried| tried.canary), CANARY_EVERY, on_poison)?;
-        let mut session: Box<dyn InferenceSession + Send> = Box::new(session);
+        let expected = recipe.tried.as_ref().map(|tried| tried.canary);
+        Ok(Box::new(Guarded::new(session, &spec, expected, CANARY_EVERY, on_poison)?))
+    }
+
+    /// Looks through `session`, after one run on zeros, so that the first frame meets a warm one.
+    pub fn of(recipe: Arc<LoadedRecipe>, mut session: Observed) -> Result<Self, LaneError> {
         let (preprocessor, mut decider) = sight::of(&recipe).map_err(LaneError::Recipe)?;
         let mut outputs = Outputs::default();
         sight::warm_up(&recipe, &preprocessor, session.as_mut(), &mut decider, &mut outputs)
@@ -91,11 +98,12 @@ impl Lane {
         Ok(Self { recipe, preprocessor, session, outputs, decider })
     }
 
-    /// Decides one frame.
+    /// Decides one frame. Nothing is inferred after `deadline`, also between two tiles.
     pub fn examine<'a>(
         &mut self,
         image: &'a [u8],
         raw: Option<&RawLayout>,
+        deadline: Option<Instant>,
         scratch: &'a mut Scratch,
         times: &mut StepTimes,
     ) -> Result<Examined<'a>, ExamineError> {
@@ -114,6 +122,9 @@ impl Lane {
             let prepared = self.preprocessor.prepare_view(&frame, view);
             let Prepared { tensor, template } = prepared.map_err(|error| bad_frame(&error))?;
             times.preprocess += watch.lap();
+            if deadline.is_some_and(|deadline| watch.last >= deadline) {
+                return Err(ExamineError::Late);
+            }
 
             let ran = self.session.run_pair(tensor, template, shape, &mut self.outputs);
             let ran = ran.map_err(|error| error.to_string());

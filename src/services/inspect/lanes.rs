@@ -10,7 +10,8 @@ use std::{
 
 use super::{
     Shared,
-    examine::{Lane, LaneError},
+    batch::{self, Measured, Sharing},
+    examine::{Lane, LaneError, Observed},
 };
 use crate::{ports::recipes::LoadedRecipe, types::RecipeRef};
 
@@ -82,13 +83,13 @@ impl Lanes {
     pub fn of(
         &mut self,
         recipe: &Arc<LoadedRecipe>,
-        load: impl FnOnce(Arc<LoadedRecipe>) -> Result<Lane, LaneError>,
+        load: impl FnOnce(&Arc<LoadedRecipe>) -> Result<Lane, LaneError>,
     ) -> Result<&mut Lane, LaneError> {
         use std::collections::hash_map::Entry;
 
         match self.0.entry(recipe.recipe.reference()) {
             Entry::Occupied(lane) => Ok(lane.into_mut()),
-            Entry::Vacant(place) => Ok(place.insert(load(Arc::clone(recipe))?)),
+            Entry::Vacant(place) => Ok(place.insert(load(recipe)?)),
         }
     }
 
@@ -99,13 +100,45 @@ impl Lanes {
 }
 
 impl Shared {
-    /// A session of `recipe` for one worker, warm.
-    pub(super) fn load_lane(&self, recipe: Arc<LoadedRecipe>) -> Result<Lane, LaneError> {
+    /// A lane of `recipe` for each of `workers` workers, warm.
+    pub(super) fn load_lanes(&self, recipe: &Arc<LoadedRecipe>, workers: usize) -> Result<NewLanes, LaneError> {
+        let lanes: Result<_, LaneError> = match &self.sharing {
+            None => (0..workers).map(|_| Lane::of(Arc::clone(recipe), self.load_session(recipe)?)).collect(),
+            Some(sharing) => self
+                .share_sessions(recipe, sharing)
+                .and_then(|handle| (0..workers).map(|_| Lane::of(Arc::clone(recipe), Box::new(handle()))).collect()),
+        };
+        Ok(NewLanes { recipe: recipe.recipe.reference(), lanes: lanes? })
+    }
+
+    /// The same for one worker that has lost its own.
+    pub(super) fn load_lane(&self, recipe: &Arc<LoadedRecipe>) -> Result<Lane, LaneError> {
+        let mut lanes = self.load_lanes(recipe, 1)?.lanes;
+        Ok(lanes.pop().expect("one lane for one worker"))
+    }
+
+    /// Sessions on threads of their own, with the size of batch that pays here.
+    fn share_sessions(
+        &self,
+        recipe: &Arc<LoadedRecipe>,
+        sharing: &Sharing,
+    ) -> Result<impl Fn() -> batch::Shared + use<>, LaneError> {
+        let sessions = (0..sharing.sessions.max(1)).map(|_| self.load_session(recipe));
+        let mut sessions: Vec<Observed> = sessions.collect::<Result<_, _>>()?;
+        let (name, spec) = (recipe.recipe.reference(), recipe.model_spec());
+        let measured = Measured::of(sessions[0].as_mut(), &spec, sharing.frames_max, sharing.budget)?;
+        let Measured { frames, sizes, ended } = measured;
+        tracing::info!(recipe = %name, sessions = sessions.len(), frames, ?sizes, ended, "frames run together, where that pays here");
+        Ok(batch::share(sessions, &spec, frames))
+    }
+
+    /// One session of `recipe`, which has answered the canary.
+    fn load_session(&self, recipe: &Arc<LoadedRecipe>) -> Result<Observed, LaneError> {
         let on_poison = self.on_poison(recipe.recipe.reference());
         let mut options = self.session_options.clone();
         if let Some(tried) = &recipe.tried {
             options.provider = tried.provider.clone();
         }
-        Lane::load(recipe, self.runtime.as_ref(), &options, on_poison)
+        Lane::session(recipe, self.runtime.as_ref(), &options, on_poison)
     }
 }

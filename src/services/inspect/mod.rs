@@ -7,6 +7,7 @@
 //! **Invariant:** an [`Answer`] exists only after its entry's group was synced. `log.submit` calls back with
 //! `Ok` only then, and nothing else makes an answer to a new frame.
 
+pub(crate) mod batch;
 pub(crate) mod examine;
 pub mod gaps;
 mod guard;
@@ -27,7 +28,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub use self::{examine::LaneError, lanes::NewLanes};
+pub use self::{
+    batch::{BATCH_FRAMES_MAX, Measured, Sharing},
+    examine::LaneError,
+    lanes::NewLanes,
+};
 use self::{
     gaps::{GapTracker, SettledGap, Source},
     lanes::Mailbox,
@@ -65,6 +70,8 @@ pub struct InspectConfig {
     /// At least one.
     pub workers: usize,
     pub session_options: SessionOptions,
+    /// Sessions that workers share; unset: every worker has its own.
+    pub sharing: Option<Sharing>,
     pub queue_frames_per_line: usize,
     pub archive_rule: ArchiveRule,
     /// Cameras that may send frames.
@@ -96,6 +103,7 @@ struct Shared {
     sources: HashSet<Source>,
     archive_rule: ArchiveRule,
     session_options: SessionOptions,
+    sharing: Option<Sharing>,
     /// One per worker: what changes in its lanes.
     mailboxes: Vec<Mailbox>,
     /// What frames are resolved by now.
@@ -143,6 +151,7 @@ impl Inspect {
             sources: config.sources,
             archive_rule: config.archive_rule,
             session_options: config.session_options,
+            sharing: config.sharing,
             mailboxes: (0..config.workers.max(1)).map(|_| Mailbox::default()).collect(),
             book: RwLock::default(),
             gaps: Mutex::new(gaps),
@@ -251,9 +260,7 @@ impl InspectHandle {
     /// # Errors
     /// [`LaneError`].
     pub fn prepare(&self, recipe: &Arc<LoadedRecipe>) -> Result<NewLanes, LaneError> {
-        let shared = &self.0;
-        let lanes: Result<_, _> = shared.mailboxes.iter().map(|_| shared.load_lane(Arc::clone(recipe))).collect();
-        Ok(NewLanes { recipe: recipe.recipe.reference(), lanes: lanes? })
+        self.0.load_lanes(recipe, self.0.mailboxes.len())
     }
 
     /// Has frames resolved by `book` from now on. Every recipe it serves that the last book did not is in `prepared`.

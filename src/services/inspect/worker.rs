@@ -96,7 +96,8 @@ fn inspect(
     timings.check = watch.lap();
 
     let mut steps = StepTimes::default();
-    let examined = lane.examine(&request.image, request.raw.as_ref(), scratch, &mut steps)?;
+    let examined = lane.examine(&request.image, request.raw.as_ref(), Some(request.deadline()), scratch, &mut steps);
+    let examined = examined.map_err(|error| refusal(error, request))?;
     let StepTimes { decode, preprocess, infer, decide } = steps;
     timings = Timings { decode, preprocess, infer, decide, ..timings };
     watch.lap();
@@ -153,12 +154,11 @@ fn record(shared: &Arc<Shared>, request: FrameRequest, decided: Decided, answer:
     shared.log.submit(append, done);
 }
 
-impl From<ExamineError> for Refusal {
-    fn from(error: ExamineError) -> Self {
-        match error {
-            ExamineError::BadFrame(reason) => Self::BadFrame(reason),
-            ExamineError::InferenceFault(reason) => Self::InferenceFault(reason),
-        }
+fn refusal(error: ExamineError, request: &FrameRequest) -> Refusal {
+    match error {
+        ExamineError::BadFrame(reason) => Refusal::BadFrame(reason),
+        ExamineError::InferenceFault(reason) => Refusal::InferenceFault(reason),
+        ExamineError::Late => Refusal::Deadline { waited: request.received.elapsed(), useful_for: request.useful_for },
     }
 }
 

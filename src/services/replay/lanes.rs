@@ -12,7 +12,11 @@ use crate::{
         inference::{InferenceError, Optimisation, Provider, SessionOptions},
         recipes::{LoadedRecipe, RecipeFiles},
     },
-    services::inspect::examine::{Lane, LaneError},
+    services::inspect::{
+        BATCH_FRAMES_MAX,
+        batch::Repeated,
+        examine::{Lane, LaneError, Observed},
+    },
     types::Blake3Digest,
 };
 
@@ -42,6 +46,7 @@ struct Key {
     provider: Provider,
     threads: u32,
     optimisation: Optimisation,
+    batch: u32,
 }
 
 /// The sessions used last, newest first.
@@ -61,6 +66,9 @@ impl Lanes {
         if !(1..=THREADS_MAX).contains(&runtime.threads) {
             return Err(failed(format!("{} threads are none a session can have", runtime.threads)));
         }
+        if !(1..=BATCH_FRAMES_MAX).contains(&(runtime.batch as usize)) {
+            return Err(failed(format!("{} frames run together are none of this release", runtime.batch)));
+        }
         let key = Key {
             recipe: decision.recipe.digest,
             calibration: decision.calibration,
@@ -68,6 +76,7 @@ impl Lanes {
             provider,
             threads: runtime.threads,
             optimisation,
+            batch: runtime.batch,
         };
         let lane = match self.0.iter().position(|(found, _)| *found == key) {
             Some(at) => self.0.remove(at).1,
@@ -89,7 +98,15 @@ fn load(service: &ReplayService, decision: &Decision, key: &Key) -> Result<Lane,
         optimisation: key.optimisation,
         ..SessionOptions::default()
     };
-    match Lane::load(recipe, service.runtime.as_ref(), &options, Arc::new(|_: &str| {})) {
+    let session = Lane::session(&recipe, service.runtime.as_ref(), &options, Arc::new(|_: &str| {}));
+    let lane = session.and_then(|session| {
+        let session: Observed = match key.batch {
+            1 => session,
+            frames => Box::new(Repeated::new(session, frames as usize, key.model)),
+        };
+        Lane::of(recipe, session)
+    });
+    match lane {
         Ok(lane) => Ok(lane),
         Err(LaneError::Runtime(
             error @ (InferenceError::LibraryMissing { .. }

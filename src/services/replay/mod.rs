@@ -261,7 +261,7 @@ impl Run<'_> {
         let image = self.image(index, decision)?;
         let lane = self.lanes.of(self.service, decision)?;
         let raw = raw_layout(&image, decision, lane, &mut self.scratch)?;
-        let examined = lane.examine(&image, raw.as_ref(), &mut self.scratch, &mut StepTimes::default());
+        let examined = lane.examine(&image, raw.as_ref(), None, &mut self.scratch, &mut StepTimes::default());
         let examined = examined.map_err(|error| Failure::Not(NotReplayable::Failed, error.to_string()))?;
         let again = Again {
             pixels: examined.pixels,
