@@ -63,6 +63,8 @@ enum ServerCommand {
     /// Models and recipes: look at them, and choose which inspects a product
     #[command(subcommand)]
     Model(super::model::ModelCommand),
+    /// Measure how a model runs best on this machine, and what to write into lineproof.toml
+    Tune(super::tune::TuneArgs),
     /// The process in which a model is loaded and run for the first time; the service starts it
     #[command(name = crate::adapters::trial::SUBCOMMAND, hide = true)]
     ModelTrial,
@@ -135,7 +137,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
 fn run_server_command(command: ServerCommand) -> anyhow::Result<ExitCode> {
     use super::{
         backup, camera, challenge, demo, erase, evidence, fsck, hold, init, keys, logging, model, replay, retention,
-        search, server, witness,
+        search, server, tune, witness,
     };
 
     match command {
@@ -168,6 +170,7 @@ fn run_server_command(command: ServerCommand) -> anyhow::Result<ExitCode> {
         ServerCommand::Replay(args) => replay::run(&args),
         ServerCommand::Challenge(args) => challenge::run(&args),
         ServerCommand::Model(command) => model::run(&command),
+        ServerCommand::Tune(args) => tune::run(&args),
         ServerCommand::ModelTrial => model::trial(),
         ServerCommand::Fsck(args) => Ok(fsck::run(&args)),
         ServerCommand::Reindex(args) => search::reindex(&args),

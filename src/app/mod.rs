@@ -53,4 +53,6 @@ pub mod socket;
 #[cfg(feature = "server")]
 mod tls;
 #[cfg(feature = "server")]
+mod tune;
+#[cfg(feature = "server")]
 pub mod witness;

@@ -136,6 +136,21 @@ fn try_out(spec: &ModelSpec, library: PathBuf) -> anyhow::Result<Result<TrialRep
     }))
 }
 
+/// What a session of this file is made from, by its recipe or by what it says itself; or why not.
+pub(super) fn spec_of_file(file: &Path, recipe: Option<&Path>) -> anyhow::Result<Result<ModelSpec, String>> {
+    let bytes: Arc<[u8]> = read_up_to(file, MODEL_BYTES_MAX)?.into();
+    let digest = Blake3Digest::of(&bytes);
+    if let Some(recipe) = recipe {
+        let spec = ModelSpec::of_recipe(&read_recipe(recipe)?, bytes);
+        let other = || format!("the recipe names {}, this file has {digest}", spec.digest);
+        return Ok(if spec.digest == digest { Ok(spec) } else { Err(other()) });
+    }
+    Ok(match model::check(&bytes, None) {
+        Ok(facts) => spec_of(&facts, bytes, digest),
+        Err(refusal) => Err(refusal.to_string()),
+    })
+}
+
 /// What a recipe could say of a model: its one image input, and its outputs of float32.
 fn spec_of(facts: &ModelFacts, bytes: Arc<[u8]>, digest: Blake3Digest) -> Result<ModelSpec, String> {
     let [input] = facts.inputs.as_slice() else {

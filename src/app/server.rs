@@ -30,6 +30,7 @@ use self::{
 };
 use super::{
     config::{Config, Tls},
+    erase::counted,
     health, keys, replay, retention, socket,
     witness::plant,
 };
@@ -280,6 +281,27 @@ impl Server {
         })
     }
 
+    /// Who inspects, in one line for the operator.
+    #[must_use]
+    pub fn layout(&self) -> String {
+        let inspect = inspect_config(&self.config);
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = inspect.session_options.intra_threads;
+        let sessions = match &inspect.sharing {
+            None => "each with its own session of every recipe".to_owned(),
+            Some(sharing) => {
+                format!("sharing {} of every recipe", counted(sharing.sessions as u64, "session", "sessions"))
+            }
+        };
+        format!(
+            "{} on {}, {sessions}, {} a session, on {}; `lineproof tune` measures others",
+            counted(inspect.workers as u64, "worker", "workers"),
+            counted(cores as u64, "core", "cores"),
+            counted(threads as u64, "thread", "threads"),
+            self.config.inference.providers[0],
+        )
+    }
+
     /// The operator's socket, listening: made before anybody is told that the service is there.
     #[must_use]
     pub fn listen_office(&self) -> Option<UnixListener> {
@@ -517,6 +539,7 @@ pub fn serve(data_dir: &Path) -> anyhow::Result<ExitCode> {
         let stopper = stop_on_signals()?;
         let how = if is_tls { "TLS" } else { "plain text, loopback only; set [listen.tls] to serve a network" };
         let office = server.listen_office();
+        println!("{}", server.layout());
         println!("listening on {} ({how})", listener.local_addr()?);
         server.serve(listener, office, stopper).await
     })?;

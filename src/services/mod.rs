@@ -9,4 +9,5 @@ pub mod recipes;
 pub mod registry;
 pub mod replay;
 pub mod retention;
+pub mod tune;
 pub mod witness;
