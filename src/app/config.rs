@@ -9,10 +9,10 @@ use serde::Deserialize;
 
 use crate::{
     adapters::log,
-    core::export::keys::VerifierKey,
+    core::{export::keys::VerifierKey, lineage::part::VIEWS_MAX},
     ports::{archive::RetentionClass, inference::Provider},
     services::inspect::BATCH_FRAMES_MAX,
-    types::{CameraId, LineId, ProductId, RecipeRef, StationId, Verdict},
+    types::{CameraId, LineId, ProductId, RecipeRef, StationId, Verdict, ViewName},
 };
 
 /// The file's name in a data directory.
@@ -72,6 +72,8 @@ pub struct Config {
     pub stations: Vec<Station>,
     #[serde(default, rename = "product")]
     pub products: Vec<Product>,
+    #[serde(default, rename = "part")]
+    pub parts: Vec<PartConfig>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -371,6 +373,27 @@ pub struct Product {
     pub recipe: RecipeRef,
 }
 
+/// A product that several cameras see, whose views are joined to one verdict on the part.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PartConfig {
+    pub product: ProductId,
+    /// How long after its first view a part's last one may be decided.
+    pub wait_ms: u64,
+    #[serde(rename = "view")]
+    pub views: Vec<ViewConfig>,
+}
+
+/// One of the views of a part.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ViewConfig {
+    pub name: ViewName,
+    pub line: LineId,
+    pub station: StationId,
+    pub camera: CameraId,
+}
+
 impl Config {
     /// Reads `<data_dir>/lineproof.toml` and resolves its paths against the data directory.
     ///
@@ -462,6 +485,25 @@ impl Config {
         let mut products = std::collections::HashSet::new();
         for product in &self.products {
             require(products.insert(&product.product), "product", "a product is named once")?;
+        }
+        let mut joined = std::collections::HashSet::new();
+        for part in &self.parts {
+            require(joined.insert(&part.product), "part.product", "a product's views are listed once")?;
+            require((1..=3_600_000).contains(&part.wait_ms), "part.wait_ms", "1 ms to one hour")?;
+            require((2..=VIEWS_MAX).contains(&part.views.len()), "part.view", "two to eight views")?;
+            for (at, view) in part.views.iter().enumerate() {
+                let is_known = |station: &Station| {
+                    station.line == view.line
+                        && station.station == view.station
+                        && station.cameras.contains(&view.camera)
+                };
+                require(self.stations.iter().any(is_known), "part.view", "every view is a camera of a [[station]]")?;
+                let is_other = |other: &ViewConfig| {
+                    other.name != view.name
+                        && (&other.line, &other.station, &other.camera) != (&view.line, &view.station, &view.camera)
+                };
+                require(part.views[..at].iter().all(is_other), "part.view", "each view has its own name and camera")?;
+            }
         }
         let cameras: usize = self.stations.iter().map(|station| station.cameras.len()).sum();
         require(cameras <= 4096, "station.cameras", "at most 4096 cameras in all")?;
@@ -596,6 +638,16 @@ cameras = ["{camera}"]
 [[product]]
 product = "demo-part"
 recipe = "machined-surface@1.1.0"
+
+# A product that several cameras see: the worst view is the part's verdict, a missing one makes it NOT_DECIDABLE; docs/parts.md.
+# [[part]]
+# product = "housing"
+# wait_ms = 5000                        # from a part's first view to its last
+# [[part.view]]
+# name = "top"
+# line = "{line}"
+# station = "{station}"
+# camera = "{camera}"
 "#
     )
 }

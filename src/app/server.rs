@@ -69,8 +69,9 @@ use crate::{
     services::{
         audit::AuditService,
         history::{HistoryService, Indexer, IndexerHandle},
-        inspect::{Inspect, InspectConfig, InspectPorts, Sharing, gaps::Source, record::ArchiveRule},
+        inspect::{Inspect, InspectConfig, InspectPorts, OnDecided, Sharing, gaps::Source, record::ArchiveRule},
         models::Providers,
+        parts::{PartRule, Parts, PartsPorts},
         periods::PeriodService,
         registry::{RegistryService, Running},
         replay::ReplayService,
@@ -105,7 +106,7 @@ type OperatorServers = (RetentionServer, ReplayServer, RegistryServer);
 pub struct Server {
     config: Config,
     data_dir: PathBuf,
-    inspect: Option<(Inspect, Arc<PeriodService>)>,
+    inspect: Option<Inspecting>,
     history: Arc<HistoryService>,
     audit: Arc<AuditService>,
     retention: Arc<RetentionService>,
@@ -118,6 +119,13 @@ pub struct Server {
     indexer: IndexerHandle,
     /// Fires when the log stops after a failed write.
     log_stopped: CancellationToken,
+}
+
+/// The part of it that takes frames.
+struct Inspecting {
+    inspect: Inspect,
+    periods: Arc<PeriodService>,
+    parts: Parts,
 }
 
 /// What a process wants of a data directory.
@@ -219,7 +227,14 @@ impl Server {
                     runtime: Arc::new(runtime) as Arc<dyn ModelRuntime>,
                 };
                 let counters = last_counters(&config, index.as_ref())?;
-                let inspect = Inspect::start(inspect_config(&config), ports, counters);
+                let parts_ports = PartsPorts { reader: reader.clone(), writer: writer.clone(), clock: clock.clone() };
+                let parts = Parts::start(part_rules(&config), parts_ports)?;
+                let mut inspect_config = inspect_config(&config);
+                if !config.parts.is_empty() {
+                    let parts = parts.handle();
+                    inspect_config.on_decided = Some(OnDecided(Arc::new(move |frame| parts.decided(frame))));
+                }
+                let inspect = Inspect::start(inspect_config, ports, counters);
                 let periods = PeriodService {
                     inspect: inspect.handle(),
                     reader: reader.clone(),
@@ -230,7 +245,7 @@ impl Server {
                 };
                 let running =
                     Running { inspect: inspect.handle(), trial: Arc::new(trial), providers: providers(&config) };
-                (Some((inspect, Arc::new(periods))), Some(running))
+                (Some(Inspecting { inspect, periods: Arc::new(periods), parts }), Some(running))
             }
         };
         let registry = RegistryService {
@@ -417,7 +432,7 @@ impl Server {
         let mut following_health = None;
         let (inspection, open_inference) = match &self.inspect {
             None => (None, None),
-            Some((inspect, periods)) => {
+            Some(Inspecting { inspect, periods, parts }) => {
                 let limits = InspectionLimits {
                     frame_bytes_max,
                     stream_frames_max: self.config.inspect.stream_frames_max,
@@ -427,7 +442,8 @@ impl Server {
                 reporter.set_serving::<Served>().await;
                 health::report(&reporter, &inspect.handle()).await;
                 following_health = Some(tokio::spawn(health::follow(reporter.clone(), inspect.handle())));
-                let edge = InspectionEdge::new(inspect.handle(), periods.clone(), limits, stopper.clone());
+                let edge =
+                    InspectionEdge::new(inspect.handle(), periods.clone(), parts.handle(), limits, stopper.clone());
                 let message_bytes_max = frame_bytes_max + MESSAGE_OVERHEAD_BYTES;
                 let open_inference = self.config.open_inference.served.then(|| {
                     let defaults = origin_defaults(&self.config);
@@ -506,8 +522,9 @@ impl Server {
     }
 
     fn close(self) -> anyhow::Result<()> {
-        if let Some((inspect, _)) = self.inspect {
+        if let Some(Inspecting { inspect, parts, .. }) = self.inspect {
             inspect.shutdown();
+            parts.shutdown();
         }
         self.replay.wait();
         self.log.shutdown();
@@ -662,7 +679,21 @@ fn inspect_config(config: &Config) -> InspectConfig {
         queue_frames_per_line: config.inspect.queue_frames_per_line,
         archive_rule,
         sources: sources(config),
+        on_decided: None,
     }
+}
+
+fn part_rules(config: &Config) -> Vec<PartRule> {
+    let view = |view: &super::config::ViewConfig| {
+        let source = Source { line: view.line.clone(), station: view.station.clone(), camera: view.camera.clone() };
+        (view.name.clone(), source)
+    };
+    let rule = |part: &super::config::PartConfig| PartRule {
+        product: part.product.clone(),
+        wait: Duration::from_millis(part.wait_ms),
+        views: part.views.iter().map(view).collect(),
+    };
+    config.parts.iter().map(rule).collect()
 }
 
 fn providers(config: &Config) -> Providers {

@@ -15,6 +15,7 @@ use crate::{
         frame::RawLayout,
         lineage::{
             entry::{COUNTER_MAX, Decision, LabelRecord},
+            part::ViewRecord,
             period::{CounterRange, RANGES_MAX},
             private::PrivateField,
         },
@@ -25,6 +26,7 @@ use crate::{
             gaps::Source,
             request::{Answer, FrameRequest, Refusal, Timings},
         },
+        parts::JoinedPart,
         periods::{CloseRequest, Closed},
         retention::Noted,
     },
@@ -226,6 +228,27 @@ pub fn answer(answer: &Answer) -> pb::InspectResponse {
         duplicate: answer.timings.is_none(),
         decided_at: Some(timestamp(decision.time)),
         timings: answer.timings.map(timings),
+    }
+}
+
+/// A verdict on a whole part.
+#[must_use]
+pub fn part(joined: &JoinedPart) -> pb::GetPartResponse {
+    let view = |view: &ViewRecord| pb::PartView {
+        view: view.view.to_string(),
+        line: view.line.to_string(),
+        station: view.station.to_string(),
+        camera: view.camera.to_string(),
+        verdict: view.verdict.map_or(pb::Verdict::Undefined, verdict).into(),
+        entry_index: view.entry.map(|entry| entry.0),
+    };
+    pb::GetPartResponse {
+        verdict: verdict(joined.part.verdict).into(),
+        complete: joined.part.is_complete(),
+        views: joined.part.views.iter().map(view).collect(),
+        entry_index: joined.receipt.index.0,
+        leaf_hash: joined.receipt.leaf_hash.0.to_vec(),
+        decided_at: Some(timestamp(joined.part.time)),
     }
 }
 

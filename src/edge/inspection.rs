@@ -12,10 +12,19 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{convert, pb, pb::inspection_service_server::InspectionService, status};
-use crate::services::{
-    inspect::{InspectHandle, request::Refusal},
-    periods::PeriodService,
+use crate::{
+    services::{
+        inspect::{InspectHandle, request::Refusal},
+        parts::PartsHandle,
+        periods::PeriodService,
+    },
+    types::EntryIndex,
 };
+
+/// What a part verdict may take to be recorded, beyond its views' time.
+const PART_RECORD: Duration = Duration::from_secs(1);
+/// Longest time one call may wait for a part verdict.
+const PART_WAIT_MAX: Duration = Duration::from_secs(3601);
 
 /// What the edge adds to a frame.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +41,7 @@ pub struct InspectionLimits {
 pub struct InspectionEdge {
     service: InspectHandle,
     periods: Arc<PeriodService>,
+    parts: PartsHandle,
     limits: InspectionLimits,
     stopper: CancellationToken,
 }
@@ -42,10 +52,11 @@ impl InspectionEdge {
     pub fn new(
         service: InspectHandle,
         periods: Arc<PeriodService>,
+        parts: PartsHandle,
         limits: InspectionLimits,
         stopper: CancellationToken,
     ) -> Self {
-        Self { service, periods, limits, stopper }
+        Self { service, periods, parts, limits, stopper }
     }
 }
 
@@ -83,6 +94,20 @@ impl InspectionService for InspectionEdge {
         };
         tokio::spawn(stream.serve(request.into_inner()));
         Ok(Response::new(Box::pin(ReceiverStream::new(outgoing))))
+    }
+
+    async fn get_part(&self, request: Request<pb::GetPartRequest>) -> Result<Response<pb::GetPartResponse>, Status> {
+        let grpc_timeout = convert::grpc_timeout(request.metadata());
+        let pb::GetPartRequest { entry_index, wait } = request.into_inner();
+        // By itself as long as the part may take, and what recording it takes.
+        let wait = wait.map(|wait| convert::duration("wait", wait)).transpose()?;
+        let wait = wait.unwrap_or_else(|| self.parts.longest_wait() + PART_RECORD).min(PART_WAIT_MAX);
+        let wait = grpc_timeout.map_or(wait, |timeout| wait.min(timeout));
+        let found = tokio::select! {
+            found = self.parts.of_decision(EntryIndex(entry_index), wait) => found,
+            () = self.stopper.cancelled() => return Err(status::status(&Refusal::ShuttingDown)),
+        };
+        found.map(|joined| Response::new(convert::part(&joined))).map_err(|error| status::of_part(&error))
     }
 
     async fn close_period(

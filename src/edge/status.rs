@@ -11,8 +11,8 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 
 use super::pb;
 use crate::{
-    ports::lineage::AppendError,
-    services::{inspect::request::Refusal, periods::CloseError},
+    ports::lineage::{AppendError, ReadError},
+    services::{inspect::request::Refusal, parts::PartError, periods::CloseError},
 };
 
 /// The domain of `google.rpc.ErrorInfo`.
@@ -61,6 +61,19 @@ pub fn message(refusal: &Refusal) -> pb::Refusal {
         message: refusal.to_string(),
         retry_after,
     }
+}
+
+/// Why there is no verdict on a part.
+#[must_use]
+pub fn of_part(error: &PartError) -> Status {
+    let (code, reason) = match error {
+        PartError::NotJoined(_) => (Code::FailedPrecondition, "not_joined"),
+        PartError::NotYet(_) => (Code::DeadlineExceeded, "not_yet"),
+        PartError::Read(ReadError::NoEntry { .. }) => (Code::NotFound, "no_entry"),
+        PartError::Read(_) => (Code::Internal, "log_unreadable"),
+    };
+    let details = ErrorDetails::with_error_info(reason, DOMAIN, HashMap::new());
+    Status::with_error_details(code, error.to_string(), details)
 }
 
 /// Why a period was not closed.

@@ -4,6 +4,7 @@ pub mod audit;
 pub mod history;
 pub mod inspect;
 pub mod models;
+pub mod parts;
 pub mod periods;
 pub mod recipes;
 pub mod registry;

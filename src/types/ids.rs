@@ -96,6 +96,8 @@ id!(/// A camera at a station; its frames are counted.
     CameraId, "camera", 64, is_name_char, NAME_ALLOWED);
 id!(/// A product: the type of a part.
     ProductId, "product", 64, is_name_char, NAME_ALLOWED);
+id!(/// One of the views that a part is seen from.
+    ViewName, "view", 64, is_name_char, NAME_ALLOWED);
 id!(/// What the line PC calls one frame; the same id with the same bytes is the same frame.
     FrameId, "frame id", 64, is_name_char, NAME_ALLOWED);
 id!(/// Serial number or data-matrix code of a part. Private: evidence holds only a commitment to it.

@@ -11,7 +11,7 @@ mod verdict;
 pub use bounds::Bounds;
 pub use digest::{Blake3Digest, DigestError, Sha256Digest};
 pub use ids::{
-    CameraId, EntryIndex, FrameId, FrameKey, IdError, LineId, LotId, ProductId, RecipeRef, Serial, StationId,
+    CameraId, EntryIndex, FrameId, FrameKey, IdError, LineId, LotId, ProductId, RecipeRef, Serial, StationId, ViewName,
 };
 pub use pixel_format::{PixelFormat, UnknownPixelFormat};
 pub use score::{Score, ScoreError};

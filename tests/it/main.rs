@@ -19,6 +19,7 @@ mod office;
 mod older;
 mod onnx;
 mod open_inference;
+mod parts;
 mod periods;
 mod registry;
 mod replay;

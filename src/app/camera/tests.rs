@@ -99,6 +99,10 @@ impl InspectionService for Scripted {
         Err(Status::unimplemented("line PCs stream"))
     }
 
+    async fn get_part(&self, _: Request<pb::GetPartRequest>) -> Result<Response<pb::GetPartResponse>, Status> {
+        Err(Status::unimplemented("line PCs of one camera do not ask"))
+    }
+
     async fn close_period(&self, _: Request<ClosePeriodRequest>) -> Result<Response<ClosePeriodResponse>, Status> {
         Err(Status::unimplemented("the tests of closing run against the real service"))
     }

@@ -5,6 +5,8 @@ pub mod assignment;
 pub mod checkpoint;
 pub mod entry;
 pub mod index_ranges;
+#[cfg(feature = "server")]
+pub mod part;
 pub mod passport;
 pub mod period;
 pub mod private;

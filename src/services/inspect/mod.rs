@@ -54,7 +54,7 @@ use crate::{
         lineage::{Append, AppendError, LogReader, LogWriter, PrivateRecord, Receipt},
         recipes::LoadedRecipe,
     },
-    types::{FrameId, LineId, RecipeRef},
+    types::{FrameId, LineId, ProductId, RecipeRef, Serial, Verdict},
 };
 
 /// How often settled gaps are written.
@@ -76,6 +76,28 @@ pub struct InspectConfig {
     pub archive_rule: ArchiveRule,
     /// Cameras that may send frames.
     pub sources: HashSet<Source>,
+    /// Hears of every new decision when its entry is durable; must not block.
+    pub on_decided: Option<OnDecided>,
+}
+
+/// Hears of decisions.
+#[derive(Clone)]
+pub struct OnDecided(pub Arc<dyn Fn(DecidedFrame) + Send + Sync>);
+
+impl std::fmt::Debug for OnDecided {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("OnDecided")
+    }
+}
+
+/// A new decision whose entry is durable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DecidedFrame {
+    pub source: Source,
+    pub product: ProductId,
+    pub serial: Serial,
+    pub verdict: Verdict,
+    pub receipt: Receipt,
 }
 
 /// What the service works with.
@@ -101,6 +123,7 @@ struct Job {
 struct Shared {
     queue: FairQueue<LineId, Job>,
     sources: HashSet<Source>,
+    on_decided: Option<OnDecided>,
     archive_rule: ArchiveRule,
     session_options: SessionOptions,
     sharing: Option<Sharing>,
@@ -149,6 +172,7 @@ impl Inspect {
         let shared = Arc::new(Shared {
             queue: FairQueue::new(config.queue_frames_per_line),
             sources: config.sources,
+            on_decided: config.on_decided,
             archive_rule: config.archive_rule,
             session_options: config.session_options,
             sharing: config.sharing,

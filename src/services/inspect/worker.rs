@@ -6,7 +6,7 @@
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Instant};
 
 use super::{
-    Job, Shared,
+    DecidedFrame, Job, OnDecided, Shared,
     examine::{ExamineError, Lane, LaneError, StepTimes, Stopwatch},
     lanes::Lanes,
     record::{self, Facts},
@@ -143,7 +143,18 @@ fn record(shared: &Arc<Shared>, request: FrameRequest, decided: Decided, answer:
         timings.commit = handed_over.elapsed();
         timings.total = request.received.elapsed();
         let outcome: Outcome = match appended {
-            Ok(Appended::Written(receipt)) => Ok(Answer { decision, receipt, areas, timings: Some(timings) }),
+            Ok(Appended::Written(receipt)) => {
+                if let Some(OnDecided(on_decided)) = &shared_for_done.on_decided {
+                    on_decided(DecidedFrame {
+                        source: request.source.clone(),
+                        product: request.product.clone(),
+                        serial: request.serial.clone(),
+                        verdict: decision.verdict,
+                        receipt,
+                    });
+                }
+                Ok(Answer { decision, receipt, areas, timings: Some(timings) })
+            }
             // Another call decided the same frame in the meantime: its entry is the answer.
             Ok(Appended::Duplicate(receipt)) => shared_for_done.recorded(receipt),
             Ok(Appended::Conflict(first)) => Err(shared_for_done.frame_id_reused(&request, first)),
