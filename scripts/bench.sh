@@ -31,7 +31,19 @@ machine | tee "$results/machine.txt"
 
 cargo build --release --locked --benches --bins
 started=$(date +%s)
-for bench in ${*:-end_to_end append archive audit kinds million}; do
+# What `decode` is compared with.
+if [ -z "${LINEPROOF_BENCH_PYTHON:-}" ]; then
+    venv=.cache/venv-bench-decode
+    if [ ! -x "$venv/bin/python" ]; then
+        python3 -m venv "$venv"
+        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check numpy==2.4.6 opencv-python-headless==5.0.0.93 ||
+            echo "OpenCV cannot be installed: decode measures ours alone" >&2
+    fi
+    LINEPROOF_BENCH_PYTHON="$PWD/$venv/bin/python"
+fi
+export LINEPROOF_BENCH_PYTHON
+
+for bench in ${*:-end_to_end append archive audit kinds decode cameras million}; do
     echo
     echo "== $bench, load $(cut -d' ' -f1 /proc/loadavg) =="
     cargo bench --quiet --locked --bench "$bench" | tee "$results/$bench.txt"
