@@ -78,7 +78,10 @@ fn make_plant(data: &Path, model: &[u8]) {
     let text = fs::read_to_string(&path).expect("the configuration");
     // Ten minutes of large frames would fill the disk.
     let text = text.replace("ok_share = 0.1", "ok_share = 0.0");
-    let mut text = text.replace("127.0.0.1:7443", "127.0.0.1:0").replace("machined-surface@1.1.0", RECIPE);
+    let mut text = text
+        .replace("127.0.0.1:7443", "127.0.0.1:0")
+        .replace("127.0.0.1:7444", "127.0.0.1:0")
+        .replace("machined-surface@1.1.0", RECIPE);
     for line in 2..=CAMERAS {
         let _ = write!(text, "\n[[station]]\nline = \"line-{line}\"\nstation = \"station-1\"\ncameras = [\"cam-1\"]\n");
     }

@@ -116,6 +116,7 @@ fn make_plant(data: &Path, model: &[u8]) {
     let cameras: Vec<String> = (1..=CAMERAS).map(|camera| format!("\"cam-{camera}\"")).collect();
     let text = text
         .replace("127.0.0.1:7443", "127.0.0.1:0")
+        .replace("127.0.0.1:7444", "127.0.0.1:0")
         .replace("cameras = [\"cam-1\"]", &format!("cameras = [{}]", cameras.join(", ")))
         .replace("machined-surface@1.1.0", ALL_OK);
     fs::write(&path, text).expect("the configuration");

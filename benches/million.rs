@@ -65,7 +65,10 @@ fn main() {
     let init = harness::lineproof().arg("init").arg(&data).output().expect("the binary runs");
     assert!(init.status.success(), "{}", harness::text(&init));
     let config = data.join("lineproof.toml");
-    let text = fs::read_to_string(&config).expect("the configuration").replace("127.0.0.1:7443", "127.0.0.1:0");
+    let text = fs::read_to_string(&config)
+        .expect("the configuration")
+        .replace("127.0.0.1:7443", "127.0.0.1:0")
+        .replace("127.0.0.1:7444", "127.0.0.1:0");
     fs::write(&config, text).expect("the configuration");
 
     fill(&data, entries);

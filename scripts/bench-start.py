@@ -25,7 +25,7 @@ with tempfile.TemporaryDirectory() as folder:
     data = pathlib.Path(folder) / "data"
     subprocess.run([binary, "init", data], check=True, stdout=subprocess.DEVNULL)
     config = data / "lineproof.toml"
-    config.write_text(config.read_text().replace("127.0.0.1:7443", "127.0.0.1:0"))
+    config.write_text(config.read_text().replace("127.0.0.1:7443", "127.0.0.1:0").replace("127.0.0.1:7444", "127.0.0.1:0"))
     shutil.rmtree(data / "models")
     for number in range(int(count)):
         changed = bytearray(weights)

@@ -15,7 +15,7 @@ use crate::{
         recipe::{Calibration, ENCODED_BYTES_MAX, Recipe},
     },
     ports::{
-        recipes::{LoadedRecipe, RECIPES_MAX, RecipeFiles},
+        recipes::{LoadedRecipe, RecipeFiles},
         texts::{RecipeTexts, TextError},
     },
     types::{Blake3Digest, RecipeRef},
@@ -29,7 +29,7 @@ const RECIPE_FILE: &str = "recipe.toml";
 /// Every recipe below `recipes`, in order of name and version.
 ///
 /// # Errors
-/// A sentence when the folder itself cannot be read or holds more than [`RECIPES_MAX`] recipes.
+/// A sentence when the folder itself cannot be read.
 pub fn list(recipes: &Path) -> Result<Vec<RecipeRef>, String> {
     let mut found = Vec::new();
     for name in sub_folders(recipes)? {
@@ -40,10 +40,6 @@ pub fn list(recipes: &Path) -> Result<Vec<RecipeRef>, String> {
             let text = format!("{}@{}", file_name(&name), file_name(&version));
             found.push(RecipeRef::new(text).map_err(|error| format!("{}: {error}", version.display()))?);
         }
-    }
-    if found.len() > RECIPES_MAX {
-        let (folder, count) = (recipes.display(), found.len());
-        return Err(format!("{folder} holds {count} recipes; at most {RECIPES_MAX} are served, move old ones away"));
     }
     Ok(found)
 }

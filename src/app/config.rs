@@ -47,6 +47,8 @@ pub struct Config {
     #[serde(default)]
     pub listen: Listen,
     #[serde(default)]
+    pub office: Office,
+    #[serde(default)]
     pub inspect: Inspect,
     #[serde(default)]
     pub inference: Inference,
@@ -94,6 +96,15 @@ impl Default for Listen {
     fn default() -> Self {
         Self { address: SocketAddr::from(([127, 0, 0, 1], 7443)), tls: None }
     }
+}
+
+/// Where the office asks: history and audit, never images. Another port than the line's, and perhaps another network.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Office {
+    /// Unset: only commands on this machine, through the operator's socket.
+    pub address: Option<SocketAddr>,
+    pub tls: Option<Tls>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -438,6 +449,17 @@ impl Config {
             "listen.address",
             "only loopback addresses may be used without [listen.tls]; set certificate and key, or use 127.0.0.1",
         )?;
+        let office = &self.office;
+        require(
+            office.address.is_none_or(|address| address.ip().is_loopback()) || office.tls.is_some(),
+            "office.address",
+            "only loopback addresses may be used without [office.tls]; set certificate and key, or use 127.0.0.1",
+        )?;
+        require(
+            office.address.is_none_or(|address| address.port() == 0 || address != self.listen.address),
+            "office.address",
+            "line and office never share a port",
+        )?;
         let inspect = &self.inspect;
         require(inspect.workers <= 256, "inspect.workers", "at most 256")?;
         require((1..=256).contains(&inspect.threads_per_worker), "inspect.threads_per_worker", "1 to 256")?;
@@ -529,7 +551,7 @@ impl Config {
             resolve(&mut tls.ca);
             [&mut tls.certificate, &mut tls.key].into_iter().flatten().for_each(resolve);
         }
-        if let Some(tls) = &mut self.listen.tls {
+        for tls in [&mut self.listen.tls, &mut self.office.tls].into_iter().flatten() {
             resolve(&mut tls.certificate);
             resolve(&mut tls.key);
             if let Some(path) = &mut tls.client_ca {
@@ -545,18 +567,23 @@ pub fn template(plant: &str, line: &LineId, station: &StationId, camera: &Camera
     let plant = toml::Value::String(plant.to_owned());
     format!(
         r#"# Lineproof's configuration. Paths are relative to this file's folder. Unknown keys are refused.
-# Changes take effect when the service starts again.
+# Changes take effect when the service starts again; [[product]] also with `lineproof model reload`.
 
 [plant]
 name = {plant}                       # stands on every report
 
+# The line's side (OT): frames in, verdicts out. Without TLS only loopback addresses are allowed.
 [listen]
 address = "127.0.0.1:7443"
-# Without TLS only loopback addresses are allowed.
 # [listen.tls]
 # certificate = "tls/server.pem"
 # key = "tls/server.key"
 # client_ca = "tls/clients.pem"         # set: clients must show a certificate of this authority
+
+# The office's side (IT): history and audit, never an image. Left out: only commands on this machine.
+[office]
+address = "127.0.0.1:7444"
+# [office.tls]                          # as above, with certificates of its own
 
 [inspect]
 workers = 0                             # threads that decode and infer; 0: one per core
@@ -676,7 +703,7 @@ mod tests {
     #[test]
     fn an_error_names_the_line_and_the_key() {
         let error = parse(&example().replace("workers = 0", "wrokers = 0")).unwrap_err();
-        assert!(error.contains("line 16") && error.contains("wrokers"), "{error}");
+        assert!(error.contains("line 21") && error.contains("wrokers"), "{error}");
         let error = parse(&example().replace("ok_share = 0.1", "ok_share = 7.0")).unwrap_err();
         assert!(error.contains("archive.ok_share"), "{error}");
         let error = parse(&example().replace("line = \"l\"", "line = \"a/b\"")).unwrap_err();

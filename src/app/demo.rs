@@ -88,12 +88,14 @@ async fn demo(args: &DemoArgs) -> anyhow::Result<()> {
 
     let config = Config::load(&data)?;
     let server = server::Server::open(config, &data, server::Role::Inspect)?;
-    let listener = server::bind(([127, 0, 0, 1], 0).into()).await?;
-    let address = listener.local_addr()?;
+    let loopback = ([127, 0, 0, 1], 0).into();
+    let (line, office) =
+        (server::bind(loopback, "listen.address").await?, server::bind(loopback, "office.address").await?);
+    let (address, office_address) = (line.local_addr()?, office.local_addr()?);
     step(2, &format!("the service listens on {address} (loopback, plain text) with recipe machined-surface@1.1.0"));
     let stopper = CancellationToken::new();
-    let office = server.listen_office();
-    let serving = tokio::spawn(server.serve(listener, office, stopper.clone()));
+    let listeners = server::Listeners { line, office: Some(office), socket: server.listen_socket() };
+    let serving = tokio::spawn(server.serve(listeners, stopper.clone()));
 
     step(
         3,
@@ -107,6 +109,7 @@ async fn demo(args: &DemoArgs) -> anyhow::Result<()> {
 
     let channel = Channel::from_shared(format!("http://{address}"))?.connect().await?;
     close_period(&channel, args.parts, &options).await?;
+    let channel = Channel::from_shared(format!("http://{office_address}"))?.connect().await?;
     let part = wait_for_bad_part(&channel, args.parts).await?;
     let passport_path = dir.join(format!("{}.tlog-proof", part.serial));
     step(

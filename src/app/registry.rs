@@ -26,7 +26,10 @@ pub struct ListArgs {
 /// The recipe is tried, loaded and recorded before the first frame meets it. Frames under way are decided by the one they were
 /// admitted under.
 #[derive(Debug, Args)]
-#[command(after_help = "Exit status: 0 done, 1 nothing was changed. `lineproof model rollback` takes it back.")]
+#[command(
+    after_help = "Exit status: 0 done, 1 nothing was changed. `lineproof model rollback` takes it back. One change is made at a time: \
+                  trying a new model takes up to a minute, and breaking the command off (Ctrl-C) does not stop it."
+)]
 pub struct ActivateArgs {
     /// The recipe, NAME@VERSION, in the recipe folder
     #[arg(value_name = "RECIPE")]
@@ -105,7 +108,11 @@ pub fn roll_back(args: &RollbackArgs) -> anyhow::Result<ExitCode> {
     let answer = client::with_office(&args.data.data, async |office| {
         office.registry().roll_back(request).await.map_err(client::said)
     })?;
-    tell(&answer.into_inner(), args.json, "nothing to change");
+    let nothing = format!(
+        "the latest change of {} had not been taken up; lineproof.toml names the recipe in use again",
+        args.product
+    );
+    tell(&answer.into_inner(), args.json, &nothing);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -140,6 +147,7 @@ fn facts(answer: &RegistryResponse) -> serde_json::Value {
         "retired": answer.retired,
         "refused": refused.collect::<Vec<_>>(),
         "assigned": assigned.collect::<Vec<_>>(),
+        "unassigned": answer.unassigned,
         "recorded": answer.recorded,
         "running": answer.is_running,
     })
@@ -157,6 +165,9 @@ fn words(answer: &RegistryResponse, nothing: &str) -> String {
         let before =
             if assigned.previous.is_empty() { String::new() } else { format!(", before by {}", assigned.previous) };
         say(format!("{} is inspected by {}{before}", assigned.product, assigned.recipe));
+    }
+    for product in &answer.unassigned {
+        say(format!("{product} has no recipe any more: its frames must name one"));
     }
     answer.refused.iter().for_each(|refused| say(format!("{} does not serve: {}", refused.recipe, refused.reason)));
     if text.is_empty() {

@@ -3,37 +3,30 @@
 //! Built inside out: keys, archive, index, log, recipes, workers, gRPC. Stopped outside in: no new frames, answers for
 //! the admitted ones, gaps written, log flushed and checkpointed, index closed.
 
+mod listeners;
 mod shelf;
 mod starter;
 
 use std::{
     collections::{HashMap, HashSet},
-    net::SocketAddr,
     path::{Path, PathBuf},
     process::ExitCode,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, atomic::AtomicBool},
     time::Duration,
 };
 
 use anyhow::{Context as _, bail};
-use tokio::{
-    net::{TcpListener, UnixListener},
-    task::JoinHandle,
-};
-use tokio_stream::wrappers::UnixListenerStream;
+use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::{Certificate, Identity, ServerTlsConfig, server::TcpIncoming};
+use tonic::transport::server::TcpIncoming;
 
+pub use self::listeners::{Listeners, bind};
 use self::{
+    listeners::Side,
     shelf::{ConfiguredProducts, Shelf},
     starter::Starter,
 };
-use super::{
-    config::{Config, Tls},
-    erase::counted,
-    health, keys, replay, retention, socket,
-    witness::plant,
-};
+use super::{config::Config, erase::counted, keys, replay, retention, socket, witness::plant};
 use crate::adapters::ort::{OrtOnDemand, OrtRuntime};
 use crate::{
     adapters::{
@@ -46,18 +39,7 @@ use crate::{
         sled_index::{Found, SledIndex},
         trial::ProcessTrial,
     },
-    edge::{
-        audit::AuditEdge,
-        history::HistoryEdge,
-        inspection::{InspectionEdge, InspectionLimits},
-        open_inference::{
-            OpenInferenceEdge, OriginDefaults, pb::grpc_inference_service_server::GrpcInferenceServiceServer,
-        },
-        pb,
-        registry::RegistryEdge,
-        replay::ReplayEdge,
-        retention::RetentionEdge,
-    },
+    edge::open_inference::OriginDefaults,
     ports::{
         archive::ImageArchive,
         clock::Clock,
@@ -83,24 +65,6 @@ use crate::{
 
 /// How long open calls may take to end after SIGTERM before they are cut.
 const DRAIN_MAX: Duration = Duration::from_secs(30);
-/// What a message may take beside the frame's bytes.
-const MESSAGE_OVERHEAD_BYTES: usize = 64 << 10;
-/// Longest request of the services that take no frames.
-const SMALL_REQUEST_BYTES_MAX: usize = 1 << 20;
-/// HTTP/2 streams one connection may have open.
-const STREAMS_PER_CONNECTION_MAX: u32 = 1024;
-/// Longest HTTP/2 frame in bytes: an image comes in a few pieces, not in one for every 16 KiB.
-const HTTP2_FRAME_BYTES_MAX: u32 = 1 << 20;
-/// Longest header list in bytes.
-const HEADER_BYTES_MAX: u32 = 16 << 10;
-
-type HistoryServer = pb::history_service_server::HistoryServiceServer<HistoryEdge>;
-type AuditServer = pb::audit_service_server::AuditServiceServer<AuditEdge>;
-type OpenInferenceServer = GrpcInferenceServiceServer<OpenInferenceEdge>;
-type RegistryServer = pb::registry_service_server::RegistryServiceServer<RegistryEdge>;
-type ReplayServer = pb::replay_service_server::ReplayServiceServer<ReplayEdge>;
-type RetentionServer = pb::retention_service_server::RetentionServiceServer<RetentionEdge>;
-type OperatorServers = (RetentionServer, ReplayServer, RegistryServer);
 
 /// Everything below the edge, running.
 pub struct Server {
@@ -228,7 +192,7 @@ impl Server {
                 };
                 let counters = last_counters(&config, index.as_ref())?;
                 let parts_ports = PartsPorts { reader: reader.clone(), writer: writer.clone(), clock: clock.clone() };
-                let parts = Parts::start(part_rules(&config), parts_ports)?;
+                let parts = Parts::start(part_rules(&config), parts_ports);
                 let mut inspect_config = inspect_config(&config);
                 if !config.parts.is_empty() {
                     let parts = parts.handle();
@@ -255,6 +219,7 @@ impl Server {
             clock: clock.clone(),
             running,
             turn: Mutex::default(),
+            owed: AtomicBool::default(),
         };
         registry.start()?;
         let log_keys = plant::log_keys(data_dir)?;
@@ -319,7 +284,7 @@ impl Server {
 
     /// The operator's socket, listening: made before anybody is told that the service is there.
     #[must_use]
-    pub fn listen_office(&self) -> Option<UnixListener> {
+    pub fn listen_socket(&self) -> Option<UnixListener> {
         let listener = socket::listen(&self.data_dir);
         let warn = |error: &std::io::Error| {
             tracing::warn!(%error, "no operator's socket: commands on this data directory work while it is stopped");
@@ -327,24 +292,31 @@ impl Server {
         listener.inspect_err(warn).ok()
     }
 
-    /// Serves `listener` and the operator's socket until `stopper` fires, then drains and closes everything.
+    /// Serves the listeners until `stopper` fires, then drains and closes everything.
     ///
     /// # Errors
-    /// When the listener fails, or the log stopped after a failed write.
-    pub async fn serve(
-        self,
-        listener: TcpListener,
-        office: Option<UnixListener>,
-        stopper: CancellationToken,
-    ) -> anyhow::Result<()> {
-        let tls = self.config.listen.tls.as_ref().map(tls_config).transpose()?;
+    /// When the line's listener fails, or the log stopped after a failed write.
+    ///
+    /// # Panics
+    /// If the data directory was opened for the office: then nothing takes frames.
+    pub async fn serve(self, listeners: Listeners, stopper: CancellationToken) -> anyhow::Result<()> {
+        let Listeners { line, office, socket } = listeners;
+        let inspecting = self.inspect.as_ref().expect("a service that inspects");
+        let (router, following) = self.line_router(inspecting, &stopper).await?;
+        let mut sides = Vec::new();
+        if let Some(office) = office {
+            sides.push(self.serve_office(office, stopper.clone()).await?);
+        }
+        sides.extend(socket.map(|socket| self.serve_socket(socket, stopper.clone())));
         // Nagle would hold back the last packet of every large frame for 40 ms.
-        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-        let office = office.map(|listener| self.serve_office(listener, stopper.clone()));
-        self.run(incoming, tls, office, None, stopper).await
+        let incoming = TcpIncoming::from(line).with_nodelay(Some(true));
+        let serving = router.serve_with_incoming_shutdown(incoming, self.stop(&stopper));
+        let served = self.run(serving, sides, stopper).await;
+        following.abort();
+        served
     }
 
-    /// Serves connections that are made in this process.
+    /// Serves connections that are made in this process by commands on the data directory.
     ///
     /// # Errors
     /// As [`Self::serve`].
@@ -355,58 +327,28 @@ impl Server {
     ) -> anyhow::Result<()> {
         let incoming = tokio_stream::once(Ok::<_, std::io::Error>(connection));
         let incoming = tokio_stream::StreamExt::chain(incoming, tokio_stream::pending());
-        let local = self.operator(&stopper);
-        self.run(incoming, None, None, Some(local), stopper).await
+        let router = self.operator_router(tonic::transport::Server::builder(), &stopper);
+        let serving = router.serve_with_incoming_shutdown(incoming, self.stop(&stopper));
+        self.run(serving, Vec::new(), stopper).await
     }
 
-    /// Serves the operator's socket on a task of its own.
-    fn serve_office(&self, listener: UnixListener, stopper: CancellationToken) -> JoinHandle<()> {
-        let (history, audit) = self.office();
-        let router = tonic::transport::Server::builder().add_service(history).add_service(audit);
-        let (retention, replay, registry) = self.operator(&stopper);
-        let router = router.add_service(retention).add_service(replay).add_service(registry);
-        let incoming = UnixListenerStream::new(listener);
-        tokio::spawn(async move {
-            if let Err(error) = router.serve_with_incoming_shutdown(incoming, stopper.cancelled_owned()).await {
-                tracing::error!(%error, "the operator's socket failed; commands on this data directory find no service");
+    /// Ends when the service is asked to stop or its log has stopped; then everything else is, too.
+    fn stop(&self, stopper: &CancellationToken) -> impl Future<Output = ()> + Send + use<> {
+        let (stopper, log_stopped) = (stopper.clone(), self.log_stopped.clone());
+        async move {
+            tokio::select! {
+                () = stopper.cancelled() => {}
+                () = log_stopped.cancelled() => stopper.cancel(),
             }
-        })
+        }
     }
 
-    /// The services that take no frames.
-    fn office(&self) -> (HistoryServer, AuditServer) {
-        let history = HistoryServer::new(HistoryEdge::new(self.history.clone()));
-        let audit = AuditServer::new(AuditEdge::new(self.audit.clone()));
-        (
-            history.max_decoding_message_size(SMALL_REQUEST_BYTES_MAX),
-            audit.max_decoding_message_size(SMALL_REQUEST_BYTES_MAX),
-        )
-    }
-
-    /// The services for those who may use the data directory itself, never for the network.
-    fn operator(&self, stopper: &CancellationToken) -> OperatorServers {
-        let retention = RetentionServer::new(RetentionEdge::new(self.retention.clone()));
-        let replay = ReplayServer::new(ReplayEdge::new(self.replay.clone(), stopper.clone()));
-        let registry = RegistryServer::new(RegistryEdge::new(self.registry.clone()));
-        (
-            retention.max_decoding_message_size(SMALL_REQUEST_BYTES_MAX),
-            replay.max_decoding_message_size(SMALL_REQUEST_BYTES_MAX),
-            registry.max_decoding_message_size(SMALL_REQUEST_BYTES_MAX),
-        )
-    }
-
-    async fn run<C, E>(
+    async fn run(
         mut self,
-        incoming: impl tokio_stream::Stream<Item = Result<C, E>>,
-        tls: Option<ServerTlsConfig>,
-        office: Option<JoinHandle<()>>,
-        local: Option<OperatorServers>,
+        serving: impl Future<Output = Result<(), tonic::transport::Error>>,
+        sides: Vec<Side>,
         stopper: CancellationToken,
-    ) -> anyhow::Result<()>
-    where
-        C: tokio::io::AsyncRead + tokio::io::AsyncWrite + tonic::transport::server::Connected + Unpin + Send + 'static,
-        E: Into<Box<dyn std::error::Error + Send + Sync>>,
-    {
+    ) -> anyhow::Result<()> {
         // Ends by itself once the log has published its last checkpoint and that is cosigned.
         let last_checkpoint = CancellationToken::new();
         let collecting = self.collector.take().map(|collector| collector.spawn(last_checkpoint.clone()));
@@ -416,81 +358,19 @@ impl Server {
             let every_h = retention_rules.every_h;
             tokio::spawn(retention::keep_running(self.retention.clone(), every_h, stopper.clone()))
         });
+        let settling = self.inspect.is_some().then(|| tokio::spawn(settle(self.registry.clone(), stopper.clone())));
         let replays = self.inspect.is_some() && self.config.replay.nightly_sample > 0;
         let replaying = replays.then(|| {
             tokio::spawn(replay::keep_running(self.replay.clone(), self.config.replay.clone(), stopper.clone()))
         });
-        let frame_bytes_max = self.config.inspect.frame_bytes_max;
-        let (reporter, health_service) = tonic_health::server::health_reporter();
-        let reflection = tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(pb::DESCRIPTORS)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-            .build_v1()?;
-        let (history, audit) = self.office();
-        reporter.set_serving::<HistoryServer>().await;
-        reporter.set_serving::<AuditServer>().await;
-        let mut following_health = None;
-        let (inspection, open_inference) = match &self.inspect {
-            None => (None, None),
-            Some(Inspecting { inspect, periods, parts }) => {
-                let limits = InspectionLimits {
-                    frame_bytes_max,
-                    stream_frames_max: self.config.inspect.stream_frames_max,
-                    useful_for: Duration::from_millis(self.config.inspect.useful_for_ms),
-                };
-                type Served = pb::inspection_service_server::InspectionServiceServer<InspectionEdge>;
-                reporter.set_serving::<Served>().await;
-                health::report(&reporter, &inspect.handle()).await;
-                following_health = Some(tokio::spawn(health::follow(reporter.clone(), inspect.handle())));
-                let edge =
-                    InspectionEdge::new(inspect.handle(), periods.clone(), parts.handle(), limits, stopper.clone());
-                let message_bytes_max = frame_bytes_max + MESSAGE_OVERHEAD_BYTES;
-                let open_inference = self.config.open_inference.served.then(|| {
-                    let defaults = origin_defaults(&self.config);
-                    let edge = OpenInferenceEdge::new(inspect.handle(), defaults, limits, stopper.clone());
-                    OpenInferenceServer::new(edge).max_decoding_message_size(message_bytes_max)
-                });
-                (Some(Served::new(edge).max_decoding_message_size(message_bytes_max)), open_inference)
-            }
-        };
-        let (retention, replay, registry) = local.map_or((None, None, None), |(a, b, c)| (Some(a), Some(b), Some(c)));
-        let mut builder = tonic::transport::Server::builder()
-            .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
-            .http2_max_header_list_size(HEADER_BYTES_MAX)
-            .http2_keepalive_interval(Some(Duration::from_secs(30)))
-            .initial_stream_window_size(Some(4 << 20))
-            .initial_connection_window_size(Some(16 << 20))
-            .max_frame_size(Some(HTTP2_FRAME_BYTES_MAX));
-        if let Some(tls) = tls {
-            builder = builder.tls_config(tls).context("TLS configuration")?;
-        }
-        let router = builder
-            .add_service(health_service)
-            .add_service(reflection)
-            .add_service(history)
-            .add_service(audit)
-            .add_optional_service(retention)
-            .add_optional_service(replay)
-            .add_optional_service(registry)
-            .add_optional_service(inspection)
-            .add_optional_service(open_inference);
-        let stop = {
-            let (stopper, log_stopped) = (stopper.clone(), self.log_stopped.clone());
-            async move {
-                tokio::select! {
-                    () = stopper.cancelled() => {}
-                    () = log_stopped.cancelled() => stopper.cancel(),
-                }
-            }
-        };
         let served = async {
-            let served = router.serve_with_incoming_shutdown(incoming, stop).await;
-            // The socket drains, too: a command that is being answered gets the rest.
-            if let Some(office) = office {
-                stopper.cancel();
-                office.await.context("the operator's socket")?;
-                socket::remove(&self.data_dir);
+            let served = serving.await;
+            // The others drain, too: a command that is being answered gets the rest.
+            stopper.cancel();
+            for Side { name, task } in sides {
+                task.await.context(name)?;
             }
+            socket::remove(&self.data_dir);
             served.context("the gRPC server failed")
         };
         let drained_late = async {
@@ -505,13 +385,13 @@ impl Server {
             stopper.cancel();
             retaining.await.context("retention")?;
         }
+        if let Some(settling) = settling {
+            stopper.cancel();
+            settling.await.context("recording what serves")?;
+        }
         if let Some(replaying) = replaying {
             stopper.cancel();
             replaying.await.context("replays")?;
-        }
-        // It holds the workers' state, which closes now.
-        if let Some(following) = following_health {
-            following.abort();
         }
         tokio::task::spawn_blocking(move || self.close()).await.context("closing the service")??;
         last_checkpoint.cancel();
@@ -539,6 +419,22 @@ impl Server {
     }
 }
 
+/// Has the log say what serves, if a full disk kept it from that at the start.
+async fn settle(registry: Arc<RegistryService>, stopper: CancellationToken) {
+    loop {
+        let registry = registry.clone();
+        // It appends, which waits for the disk.
+        let is_owed = tokio::task::spawn_blocking(move || registry.settle()).await.unwrap_or(false);
+        if !is_owed {
+            return;
+        }
+        tokio::select! {
+            () = stopper.cancelled() => return,
+            () = tokio::time::sleep(Duration::from_secs(1)) => {}
+        }
+    }
+}
+
 /// `lineproof serve`.
 ///
 /// # Errors
@@ -547,30 +443,36 @@ pub fn serve(data_dir: &Path) -> anyhow::Result<ExitCode> {
     let config = Config::load(data_dir)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
+        let (line, office) = (config.listen.address, config.office.address);
+        let ways = [&config.listen.tls, &config.office.tls].map(|tls| match tls {
+            Some(_) => "TLS",
+            None => "plain text, loopback only",
+        });
+        let bind_all = async || {
+            let line = bind(line, "listen.address").await?;
+            let office = match office {
+                Some(address) => Some(bind(address, "office.address").await?),
+                None => None,
+            };
+            anyhow::Ok((line, office))
+        };
         // Known early, opened late: a port in use is said before models load, and nobody connects before they are warm.
-        drop(bind(config.listen.address).await?);
-        let address = config.listen.address;
-        let is_tls = config.listen.tls.is_some();
+        drop(bind_all().await?);
         let server = Server::open(config, data_dir, Role::Inspect)?;
-        let listener = bind(address).await?;
+        let (line, office) = bind_all().await?;
         let stopper = stop_on_signals()?;
-        let how = if is_tls { "TLS" } else { "plain text, loopback only; set [listen.tls] to serve a network" };
-        let office = server.listen_office();
+        let socket = server.listen_socket();
         println!("{}", server.layout());
-        println!("listening on {} ({how})", listener.local_addr()?);
-        server.serve(listener, office, stopper).await
+        match &office {
+            Some(office) => println!("office: history and audit on {} ({})", office.local_addr()?, ways[1]),
+            None => {
+                println!("office: only commands on this machine; [office] in lineproof.toml serves history and audit")
+            }
+        }
+        println!("listening on {} ({})", line.local_addr()?, ways[0]);
+        server.serve(Listeners { line, office, socket }, stopper).await
     })?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// Listens at `address`.
-///
-/// # Errors
-/// With the address and what to do.
-pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| {
-        format!("cannot listen on {address}; is another service there? `listen.address` in lineproof.toml chooses another port")
-    })
 }
 
 /// A token that fires at SIGTERM or Ctrl-C.
@@ -642,15 +544,6 @@ fn report_recovery(recovery: &RecoveryReport) {
         let (entries, torn_bytes) = (recovery.recovered, recovery.torn_bytes);
         tracing::warn!(entries, torn_bytes, "recovered from the write-ahead log after an unclean end");
     }
-}
-
-fn tls_config(tls: &Tls) -> anyhow::Result<ServerTlsConfig> {
-    let read = |path: &PathBuf| std::fs::read(path).with_context(|| path.display().to_string());
-    let mut config = ServerTlsConfig::new().identity(Identity::from_pem(read(&tls.certificate)?, read(&tls.key)?));
-    if let Some(ca) = &tls.client_ca {
-        config = config.client_ca_root(Certificate::from_pem(read(ca)?));
-    }
-    Ok(config)
 }
 
 fn inspect_config(config: &Config) -> InspectConfig {
@@ -729,15 +622,7 @@ fn origin_defaults(config: &Config) -> OriginDefaults {
     let configured = configured.map(|((line, station), camera)| Source { line, station, camera });
     let all = sources(config);
     let only = all.iter().next().filter(|_| all.len() == 1).cloned();
-    let mut products = HashMap::new();
-    let mut shared = HashSet::new();
-    for product in &config.products {
-        if products.insert(product.recipe.clone(), product.product.clone()).is_some() {
-            shared.insert(product.recipe.clone());
-        }
-    }
-    products.retain(|recipe, _| !shared.contains(recipe));
-    OriginDefaults { source: configured.or(only), product: open.product.clone(), products }
+    OriginDefaults { source: configured.or(only), product: open.product.clone() }
 }
 
 fn last_counters(config: &Config, index: &dyn DecisionIndex) -> anyhow::Result<HashMap<Source, u64>> {

@@ -69,7 +69,7 @@ pub fn frame_request(
         serial: field("serial", message.serial)?,
         lot: optional_field("lot", message.lot)?,
         recipe: optional_field("recipe", message.recipe)?,
-        claimed: Blake3Digest::from_slice(&message.image_blake3).map_err(|e| bad_field("image_blake3", e))?,
+        claimed: Some(Blake3Digest::from_slice(&message.image_blake3).map_err(|e| bad_field("image_blake3", e))?),
         image: image.data,
         raw: image.raw.map(raw_layout).transpose()?,
         client,

@@ -4,6 +4,7 @@ pub mod audit;
 pub mod convert;
 pub mod history;
 pub mod inspection;
+pub mod methods;
 pub mod open_inference;
 pub mod registry;
 pub mod replay;

@@ -97,6 +97,7 @@ fn response(changes: Changes, is_running: bool) -> pb::RegistryResponse {
         retired: names(changes.retired),
         refused: refused.map(|(recipe, reason)| Refused { recipe: recipe.to_string(), reason }).collect(),
         assigned: assigned.collect(),
+        unassigned: changes.unassigned.iter().map(ToString::to_string).collect(),
         recorded: changes.recorded.into_iter().map(|index| index.0).collect(),
         is_running,
     }

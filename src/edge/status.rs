@@ -68,6 +68,7 @@ pub fn message(refusal: &Refusal) -> pb::Refusal {
 pub fn of_part(error: &PartError) -> Status {
     let (code, reason) = match error {
         PartError::NotJoined(_) => (Code::FailedPrecondition, "not_joined"),
+        PartError::Never(_) => (Code::FailedPrecondition, "never_joined"),
         PartError::NotYet(_) => (Code::DeadlineExceeded, "not_yet"),
         PartError::Read(ReadError::NoEntry { .. }) => (Code::NotFound, "no_entry"),
         PartError::Read(_) => (Code::Internal, "log_unreadable"),

@@ -44,7 +44,7 @@ pub trait RecipeShelf: Send + Sync + 'static {
     /// Every recipe in the folder, whether it can be used or not, in order of name and version.
     ///
     /// # Errors
-    /// A sentence when the folder itself cannot be read or holds more than [`RECIPES_MAX`] recipes.
+    /// A sentence when the folder itself cannot be read.
     fn list(&self) -> Result<Vec<RecipeRef>, String>;
 
     /// Reads one with everything it names and checks every digest.
@@ -74,17 +74,23 @@ pub trait ProductPlan: Send + Sync + 'static {
     /// A sentence when the configuration cannot be read.
     fn read(&self) -> Result<Vec<(ProductId, RecipeRef)>, String>;
 
-    /// Changes the recipe of one product, durably, and nothing else.
+    /// Changes the recipe of one product, durably, and nothing else; without a recipe, forgets the product.
     ///
     /// # Errors
     /// A sentence when the configuration cannot be written.
-    fn set(&self, product: &ProductId, recipe: &RecipeRef) -> Result<(), String>;
+    fn set(&self, product: &ProductId, recipe: Option<&RecipeRef>) -> Result<(), String>;
 
     /// What inspected each product, the latest first. Empty where nothing was noted.
     ///
     /// # Errors
     /// A sentence when the notes cannot be read.
     fn history(&self) -> Result<AssignmentHistory, String>;
+
+    /// Moves notes that cannot be read out of the way.
+    ///
+    /// # Errors
+    /// A sentence when that fails.
+    fn put_history_aside(&self) -> Result<(), String>;
 
     /// Replaces the notes, durably.
     ///

@@ -19,7 +19,7 @@ use crate::{
     core::{
         assemble::Assembler,
         lineage::{
-            entry::Entry,
+            entry::{Decision, Entry},
             part::{PartVerdict, ViewRecord},
             private::PrivateField,
         },
@@ -34,7 +34,13 @@ use crate::{
 /// Part verdicts that are remembered; older ones are looked up in the log.
 const REMEMBERED_MAX: usize = 16_384;
 /// Entries behind a decision that are searched for its part verdict, and entries at the log's end that are taken up at the start.
-const ENTRIES_SEARCHED_MAX: u64 = 65_536;
+const ENTRIES_SEARCHED_MAX: u64 = 262_144;
+/// How much later than twice its time a part verdict may stand in the log: the log may have been full for a while.
+const RECORD_LATE_MAX: Duration = Duration::from_secs(600);
+/// How long until a verdict that the log did not take is offered again.
+const AGAIN: Duration = Duration::from_secs(1);
+/// How an entry of kind part tells its kind; quotes within strings are escaped, so nothing else has it.
+const KIND: &[u8] = br#""kind":"part""#;
 /// Entries in one bundle of the log.
 const BUNDLE_ENTRIES: u64 = 256;
 
@@ -45,6 +51,14 @@ pub struct PartRule {
     /// How long after its first view a part's last one may be decided.
     pub wait: Duration,
     pub views: Vec<(ViewName, Source)>,
+}
+
+impl PartRule {
+    /// Whether the decision is about one of the views.
+    fn sees(&self, decision: &Decision) -> bool {
+        let place = (&decision.line, &decision.station, &decision.camera);
+        self.views.iter().any(|(_, view)| (&view.line, &view.station, &view.camera) == place)
+    }
 }
 
 /// A part verdict in the log.
@@ -63,6 +77,10 @@ pub enum PartError {
     NotJoined(EntryIndex),
     #[error("the part of entry {0} has no verdict yet; ask again")]
     NotYet(EntryIndex),
+    #[error(
+        "the part of entry {0} was never joined, and will not be: its decision is older than [[part]], or than a time in which the service did not run"
+    )]
+    Never(EntryIndex),
     #[error(transparent)]
     Read(#[from] ReadError),
 }
@@ -89,6 +107,8 @@ pub struct PartsHandle {
 
 enum Event {
     Decided(DecidedFrame),
+    /// The log did not take the verdict on this part.
+    Again(ProductId, Vec<(usize, Seen)>),
     Stop,
 }
 
@@ -98,6 +118,9 @@ struct Shared {
     writer: Arc<dyn LogWriter>,
     clock: Arc<dyn Clock>,
     joined: Mutex<Joined>,
+    events: Sender<Event>,
+    /// Held while somebody searches the log, so that many who ask cost no more than one.
+    searching: tokio::sync::Mutex<()>,
     /// Counts part verdicts, so that whoever waits looks again.
     changed: tokio::sync::watch::Sender<u64>,
 }
@@ -120,31 +143,37 @@ type Assemblers = HashMap<ProductId, Assembler<Serial, Seen>>;
 
 impl Parts {
     /// Takes up what is open in the log, then joins what [`PartsHandle::decided`] tells.
-    ///
-    /// # Errors
-    /// [`ReadError`] when the log's end cannot be read.
-    pub fn start(rules: Vec<PartRule>, ports: PartsPorts) -> Result<Self, ReadError> {
+    #[must_use]
+    pub fn start(rules: Vec<PartRule>, ports: PartsPorts) -> Self {
         let PartsPorts { reader, writer, clock } = ports;
         let rules: HashMap<_, _> = rules.into_iter().map(|rule| (rule.product.clone(), rule)).collect();
         let changed = tokio::sync::watch::Sender::new(0);
-        let shared = Arc::new(Shared { rules, reader, writer, clock, joined: Mutex::default(), changed });
+        let (events, heard) = channel();
+        let shared = Arc::new(Shared {
+            rules,
+            reader,
+            writer,
+            clock,
+            joined: Mutex::default(),
+            events: events.clone(),
+            searching: tokio::sync::Mutex::default(),
+            changed,
+        });
         let mut assemblers: Assemblers = HashMap::new();
         for (product, rule) in &shared.rules {
             assemblers.insert(product.clone(), Assembler::new(rule.views.len(), rule.wait));
         }
-        for decided in shared.open_in_log()? {
-            shared.add(&mut assemblers, &decided);
+        // What cannot be read is no reason not to start: those parts are not joined, and that is said.
+        match shared.open_in_log() {
+            Ok(open) => open.iter().for_each(|decided| shared.add(&mut assemblers, decided)),
+            Err(error) => tracing::error!(%error, "parts that were open when the service ended are not joined"),
         }
-        let (events, heard) = channel();
         let run = {
             let shared = Arc::clone(&shared);
             move || run(&shared, assemblers, &heard)
         };
         let thread = std::thread::Builder::new().name("parts".into()).spawn(run);
-        Ok(Self {
-            thread: thread.expect("the operating system starts a thread"),
-            handle: PartsHandle { shared, events },
-        })
+        Self { thread: thread.expect("the operating system starts a thread"), handle: PartsHandle { shared, events } }
     }
 
     #[must_use]
@@ -175,25 +204,27 @@ impl PartsHandle {
     /// [`PartError::NotYet`] after `wait`.
     pub async fn of_decision(&self, decision: EntryIndex, wait: Duration) -> Result<Arc<JoinedPart>, PartError> {
         let mut changed = self.shared.changed.subscribe();
-        if let Some(joined) = self.shared.remembered(decision) {
-            return Ok(joined);
-        }
-        let shared = Arc::clone(&self.shared);
-        let found = tokio::task::spawn_blocking(move || shared.recorded(decision)).await;
-        if let Some(joined) = found.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))? {
-            return Ok(joined);
-        }
         let waiting = async {
+            if let Some(joined) = self.shared.remembered(decision) {
+                return Ok(joined);
+            }
+            let searching = self.shared.searching.lock().await;
+            let shared = Arc::clone(&self.shared);
+            let found = tokio::task::spawn_blocking(move || shared.recorded(decision)).await;
+            drop(searching);
+            if let Some(joined) = found.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))? {
+                return Ok(joined);
+            }
             loop {
                 if let Some(joined) = self.shared.remembered(decision) {
-                    return joined;
+                    return Ok(joined);
                 }
                 if changed.changed().await.is_err() {
                     std::future::pending::<()>().await;
                 }
             }
         };
-        tokio::time::timeout(wait, waiting).await.map_err(|_| PartError::NotYet(decision))
+        tokio::time::timeout(wait, waiting).await.unwrap_or(Err(PartError::NotYet(decision)))
     }
 
     /// How long the part of a decision may take at most.
@@ -205,18 +236,28 @@ impl PartsHandle {
 
 /// Joins until told to stop.
 fn run(shared: &Arc<Shared>, mut assemblers: Assemblers, events: &Receiver<Event>) {
+    let mut again: Vec<(ProductId, Vec<(usize, Seen)>)> = Vec::new();
     loop {
         let next = assemblers.values().filter_map(Assembler::next).min();
-        let wait = next.map_or(Duration::from_secs(60), |next| next.saturating_duration_since(Instant::now()));
+        let mut wait = next.map_or(Duration::from_secs(60), |next| next.saturating_duration_since(Instant::now()));
+        if !again.is_empty() {
+            wait = wait.min(AGAIN);
+        }
         match events.recv_timeout(wait) {
             Ok(Event::Decided(frame)) => shared.add(&mut assemblers, &frame),
+            Ok(Event::Again(product, seen)) => again.push((product, seen)),
             Ok(Event::Stop) | Err(RecvTimeoutError::Disconnected) => return,
             Err(RecvTimeoutError::Timeout) => {}
+        }
+        if !again.is_empty() && shared.writer.refusal().is_none() {
+            for (product, seen) in again.drain(..) {
+                shared.join(&shared.rules[&product], seen);
+            }
         }
         let now = Instant::now();
         for (product, assembler) in &mut assemblers {
             for (_, seen) in assembler.expired(now) {
-                shared.join(&shared.rules[product], &seen);
+                shared.join(&shared.rules[product], seen);
             }
         }
     }
@@ -231,12 +272,12 @@ impl Shared {
         let Some(view) = rule.views.iter().position(|(_, source)| *source == frame.source) else { return };
         let seen = Seen { verdict: frame.verdict, receipt: frame.receipt };
         if let Some(seen) = assembler.add(frame.serial.clone(), view, seen, Instant::now()) {
-            self.join(rule, &seen);
+            self.join(rule, seen);
         }
     }
 
     /// Records the verdict on one part; it is known when its entry is durable.
-    fn join(self: &Arc<Self>, rule: &PartRule, seen: &[(usize, Seen)]) {
+    fn join(self: &Arc<Self>, rule: &PartRule, seen: Vec<(usize, Seen)>) {
         let mut views = Vec::new();
         for (number, (name, source)) in rule.views.iter().enumerate() {
             let record = |seen: Option<&Seen>| ViewRecord {
@@ -256,13 +297,18 @@ impl Shared {
         }
         let part = PartVerdict::new(rule.product.clone(), views, self.clock.now());
         let append = Append { entry: part.encode(), private: PrivateRecord::default(), frame: None };
-        let shared = Arc::clone(self);
+        let (shared, product) = (Arc::clone(self), rule.product.clone());
         let done = Box::new(move |appended: Result<Appended, AppendError>| match appended {
             Ok(Appended::Written(receipt) | Appended::Duplicate(receipt) | Appended::Conflict(receipt)) => {
                 shared.remember(Arc::new(JoinedPart { part, receipt }));
             }
-            // The next start finds the decisions and joins them.
-            Err(error) => tracing::warn!(%error, "a part verdict was not recorded, so there is none"),
+            Err(error) => {
+                tracing::warn!(%error, "a part verdict is not recorded, so there is none yet");
+                // When the log has stopped, the next start finds the decisions and joins them.
+                if matches!(error, AppendError::DiskReserve { .. }) {
+                    let _ = shared.events.send(Event::Again(product, seen));
+                }
+            }
         });
         self.writer.submit(append, done);
     }
@@ -289,45 +335,38 @@ impl Shared {
 
     /// The part verdict that the log has for a decision, none if it has none yet.
     fn recorded(&self, decision: EntryIndex) -> Result<Option<Arc<JoinedPart>>, PartError> {
-        let is_joined = match Entry::parse(&self.reader.entry(decision)?) {
-            Ok(Entry::Decision(found)) => self.rule_of(&found.product, &found.line, &found.station, &found.camera),
-            _ => false,
-        };
-        if !is_joined {
-            return Err(PartError::NotJoined(decision));
-        }
-        let end = self.reader.checkpoint()?.size.min(decision.0.saturating_add(ENTRIES_SEARCHED_MAX));
+        let found = Entry::parse(&self.reader.entry(decision)?);
+        let Ok(Entry::Decision(found)) = found else { return Err(PartError::NotJoined(decision)) };
+        let rule = self.rules.get(&found.product).filter(|rule| rule.sees(&found));
+        let rule = rule.ok_or(PartError::NotJoined(decision))?;
+        let latest = i128::from(found.time.unix_nanos()) + (2 * rule.wait + RECORD_LATE_MAX).as_nanos() as i128;
+        let size = self.reader.checkpoint()?.size;
+        let end = size.min(decision.0.saturating_add(ENTRIES_SEARCHED_MAX));
         let mut at = decision.0 + 1;
         while at < end {
             let entries = self.reader.entries(EntryIndex(at), EntryIndex(end.min(bundle_end(at))))?;
             for (offset, bytes) in entries.iter().enumerate() {
-                let Some(part) = PartVerdict::read(bytes) else { continue };
+                let is_part = bytes.windows(KIND.len()).any(|window| window == KIND);
+                let Some(part) = is_part.then(|| PartVerdict::read(bytes)).flatten() else { continue };
                 if part.decisions().any(|named| named == decision) {
                     let leaf_hash = crate::core::lineage::tree::leaf_hash(bytes);
                     let receipt = Receipt { index: EntryIndex(at + offset as u64), leaf_hash };
                     return Ok(Some(Arc::new(JoinedPart { part, receipt })));
                 }
             }
+            let last = entries.last().and_then(|bytes| Entry::parse(bytes).ok()?.time());
+            if last.is_some_and(|time| i128::from(time.unix_nanos()) > latest) {
+                return Err(PartError::Never(decision));
+            }
             at += entries.len() as u64;
         }
-        Ok(None)
-    }
-
-    fn rule_of(
-        &self,
-        product: &ProductId,
-        line: &crate::types::LineId,
-        station: &crate::types::StationId,
-        camera: &crate::types::CameraId,
-    ) -> bool {
-        let source = Source { line: line.clone(), station: station.clone(), camera: camera.clone() };
-        self.rules.get(product).is_some_and(|rule| rule.views.iter().any(|(_, view)| *view == source))
+        if end < size { Err(PartError::Never(decision)) } else { Ok(None) }
     }
 
     /// The decisions at the log's end that no part verdict names, oldest first: those that may have been open when the service ended.
     fn open_in_log(&self) -> Result<Vec<DecidedFrame>, ReadError> {
-        let (size, longest) = (self.reader.checkpoint()?.size, self.rules.values().map(|rule| rule.wait).max());
-        let Some(longest) = longest else { return Ok(Vec::new()) };
+        let Some(longest) = self.rules.values().map(|rule| rule.wait).max() else { return Ok(Vec::new()) };
+        let size = self.reader.checkpoint()?.size;
         let (mut named, mut open): (HashSet<EntryIndex>, Vec<_>) = (HashSet::new(), Vec::new());
         let (mut end, mut last) = (size, None);
         'bundles: while end > 0 && size - end < ENTRIES_SEARCHED_MAX {
@@ -347,9 +386,8 @@ impl Shared {
                 if u128::try_from(over).is_ok_and(|over| over > 2 * longest.as_nanos()) {
                     break 'bundles;
                 }
-                if named.contains(&index)
-                    || !self.rule_of(&decision.product, &decision.line, &decision.station, &decision.camera)
-                {
+                let is_seen = self.rules.get(&decision.product).is_some_and(|rule| rule.sees(&decision));
+                if named.contains(&index) || !is_seen {
                     continue;
                 }
                 let private = self.reader.private(index)?;

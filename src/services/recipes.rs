@@ -79,6 +79,13 @@ impl RecipeBook {
         self.products.iter()
     }
 
+    /// The product that a recipe inspects, if it is exactly one.
+    #[must_use]
+    pub fn only_product_of(&self, recipe: &RecipeRef) -> Option<&ProductId> {
+        let mut inspected = self.products.iter().filter(|(_, of)| *of == recipe).map(|(product, _)| product);
+        inspected.next().filter(|_| inspected.next().is_none())
+    }
+
     /// The recipe of this name, if it can serve.
     #[must_use]
     pub fn serving(&self, name: &RecipeRef) -> Option<&Arc<LoadedRecipe>> {

@@ -7,7 +7,10 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use super::{
@@ -24,7 +27,7 @@ use crate::{
         clock::Clock,
         inference::ModelTrial,
         lineage::{Append, AppendError, Appended, LogWriter, PrivateRecord},
-        recipes::{ASSIGNMENTS_MAX, AssignmentHistory, LoadedRecipe, ProductPlan, RecipeShelf, Tried},
+        recipes::{ASSIGNMENTS_MAX, AssignmentHistory, LoadedRecipe, ProductPlan, RECIPES_MAX, RecipeShelf, Tried},
     },
     types::{Blake3Digest, EntryIndex, ProductId, RecipeRef},
 };
@@ -39,6 +42,8 @@ pub struct RegistryService {
     pub running: Option<Running>,
     /// One change at a time.
     pub turn: Mutex<()>,
+    /// Whether the log does not say yet what serves.
+    pub owed: AtomicBool,
 }
 
 /// The part of the process that inspects.
@@ -80,6 +85,8 @@ pub struct Changes {
     pub refused: Vec<(RecipeRef, String)>,
     /// Products whose recipe changed.
     pub assigned: Vec<Assigned>,
+    /// Products that have none any more.
+    pub unassigned: Vec<ProductId>,
     /// Entries that say so.
     pub recorded: Vec<EntryIndex>,
 }
@@ -124,7 +131,45 @@ impl RegistryService {
     /// As [`Self::refresh`].
     pub fn start(&self) -> Result<Changes, RegistryError> {
         let when = if self.writer.refusal().is_some() { Log::TakesNothing } else { Log::Takes };
-        self.refresh_when(when)
+        if let Err(error) = self.plan.history() {
+            tracing::error!(
+                error,
+                "what inspected products before cannot be read and is put aside: no change can be rolled back"
+            );
+            self.plan.put_history_aside().map_err(RegistryError::Shelf)?;
+        }
+        let changes = self.refresh_when(when)?;
+        self.owed.store(when == Log::TakesNothing && self.running.is_some(), Ordering::Release);
+        Ok(changes)
+    }
+
+    /// Records what a start on a full disk could not, as soon as the log takes it.
+    ///
+    /// Returns whether anything is still owed; a log that will take nothing in this process is owed nothing.
+    pub fn settle(&self) -> bool {
+        use crate::ports::lineage::AppendError::{Closed, ReadOnly, Stopped};
+
+        if !self.owed.load(Ordering::Acquire) {
+            return false;
+        }
+        match self.writer.refusal() {
+            None => {}
+            Some(Stopped(_) | ReadOnly(_) | Closed) => return false,
+            Some(_) => return true,
+        }
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(running) = &self.running else { return false };
+        let mut changes = Changes::default();
+        let recorded = running.inspect.recipes().ready().try_for_each(|recipe| {
+            changes.recorded.extend(self.record_recipe(&recipe, RecipeEventKind::Activated, Log::Takes)?);
+            Ok(())
+        });
+        let recorded = recorded.and_then(|()| self.assign_planned(running, Which::All, Log::Takes, &mut changes));
+        if let Err(error) = &recorded {
+            tracing::warn!(%error, "what serves is still not recorded");
+        }
+        self.owed.store(recorded.is_err(), Ordering::Release);
+        recorded.is_err()
     }
 
     /// Has `product` inspected by `recipe` from now on, also after a restart.
@@ -146,7 +191,8 @@ impl RegistryService {
         let now = planned.into_iter().find(|(planned, _)| planned == product);
         let (_, now) = now.ok_or_else(|| RegistryError::NoProduct(product.clone()))?;
         let history = self.plan.history().map_err(RegistryError::Shelf)?;
-        let before = history.get(product).and_then(|noted| noted.get(1));
+        // What it replaced: the change itself may not have been taken up yet, and then is not noted.
+        let before = history.get(product).and_then(|noted| noted.iter().find(|noted| noted.name != now));
         let before = before.ok_or_else(|| RegistryError::NothingBefore { product: product.clone(), now })?;
         let found = self.known(&before.name)?;
         if found.is_some_and(|digest| digest != before.digest) {
@@ -225,29 +271,41 @@ impl RegistryService {
         let Some(running) = &self.running else {
             // Nothing loads it here; that it is whole can be said.
             self.shelf.load(recipe).map_err(unavailable)?;
-            self.plan.set(product, recipe).map_err(RegistryError::Shelf)?;
+            self.plan.set(product, Some(recipe)).map_err(RegistryError::Shelf)?;
             let assigned = Assigned { product: product.clone(), recipe: recipe.clone(), previous: before };
             return Ok(Changes { assigned: vec![assigned], ..Changes::default() });
         };
         // The recipe serves before anything names it: a model that does not load changes nothing.
+        if let Some(refusal) = self.writer.refusal() {
+            return Err(refusal.into());
+        }
         let mut changes = self.take_up(running, std::slice::from_ref(recipe), Log::Takes)?;
         if let Some((_, reason)) = changes.refused.iter().find(|(refused, _)| refused == recipe) {
             return Err(unavailable(reason.clone()));
         }
-        self.plan.set(product, recipe).map_err(RegistryError::Shelf)?;
+        self.plan.set(product, Some(recipe)).map_err(RegistryError::Shelf)?;
         let assigned = self.assign_planned(running, Which::One(product, event), Log::Takes, &mut changes);
-        if let (Err(_), Some(before)) = (&assigned, before) {
+        if assigned.is_err() {
             // Best effort: the log refuses, and a restart would otherwise find what was not recorded.
-            let _ = self.plan.set(product, &before);
+            let _ = self.plan.set(product, before.as_ref());
         }
-        assigned.map(|()| changes)
+        assigned?;
+        // Versions that are gone from the folder make room.
+        let there = self.shelf.list().map_err(RegistryError::Shelf)?;
+        self.retire(running, &there, &mut changes)?;
+        Ok(changes)
     }
 
     fn refresh_when(&self, log: Log) -> Result<Changes, RegistryError> {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(running) = &self.running else { return Ok(Changes::default()) };
         let there = self.shelf.list().map_err(RegistryError::Shelf)?;
-        let mut changes = self.take_up(running, &there, log)?;
+        // Those that inspect products first: if there are too many, the line goes on.
+        let planned = self.plan.read().map_err(RegistryError::Shelf)?;
+        let (mut names, others): (Vec<RecipeRef>, _) =
+            there.iter().cloned().partition(|name| planned.iter().any(|(_, recipe)| recipe == name));
+        names.extend(others);
+        let mut changes = self.take_up(running, &names, log)?;
         self.assign_planned(running, Which::All, log, &mut changes)?;
         self.retire(running, &there, &mut changes)?;
         Ok(changes)
@@ -263,6 +321,13 @@ impl RegistryService {
                 if self.shelf.digest(name).is_ok_and(|digest| digest != serving.recipe.digest) {
                     changes.refused.push((name.clone(), RegistryError::Changed(name.clone()).to_string()));
                 }
+                continue;
+            }
+            if book.ready().count() + new.len() >= RECIPES_MAX {
+                let reason = format!(
+                    "{RECIPES_MAX} recipes serve already; move old versions out of the recipe folder, then `lineproof model reload`"
+                );
+                refuse(&mut changes, &mut book, name.clone(), reason);
                 continue;
             }
             match self.shelf.load(name).and_then(|loaded| self.shelf.keep(&loaded).map(|()| loaded)) {
@@ -306,9 +371,24 @@ impl RegistryService {
         let planned = self.plan.read().map_err(RegistryError::Shelf)?;
         let mut history = self.plan.history().map_err(RegistryError::Shelf)?;
         let mut book = (*running.inspect.recipes()).clone();
-        let known: Vec<ProductId> = book.products().map(|(product, _)| product.clone()).collect();
-        let is_planned = |product: &ProductId| planned.iter().any(|(planned, _)| planned == product);
-        known.iter().filter(|product| !is_planned(product)).for_each(|product| book.unassign(product));
+        let mut noted = false;
+        if matches!(which, Which::All) {
+            let known: Vec<ProductId> =
+                book.products().map(|(product, _)| product.clone()).chain(history.keys().cloned()).collect();
+            let is_planned = |product: &ProductId| planned.iter().any(|(planned, _)| planned == product);
+            for product in known.into_iter().filter(|product| !is_planned(product)) {
+                book.unassign(&product);
+                let Some(had) = history.get(&product).and_then(|noted| noted.first()).cloned() else { continue };
+                let at = self.clock.now();
+                let entry = Assignment::new(AssignmentEvent::Unassigned, product.clone(), had, None, at).encode();
+                changes.recorded.extend(self.append(entry, log)?);
+                if log == Log::Takes {
+                    history.remove(&product);
+                    noted = true;
+                }
+                changes.unassigned.push(product);
+            }
+        }
         for (product, recipe) in planned {
             let event = match which {
                 Which::All => AssignmentEvent::Assigned,
@@ -317,26 +397,32 @@ impl RegistryService {
             };
             let now = book.products().find(|(known, _)| **known == product).map(|(_, recipe)| recipe.clone());
             let Some(serving) = book.serving(&recipe).map(|serving| serving.record()) else {
-                if now.is_none() {
+                match now {
                     // Its frames are refused with the reason.
-                    book.assign(product, recipe);
+                    None => book.assign(product, recipe),
+                    Some(now) if changes.refused.iter().all(|(refused, _)| *refused != recipe) => {
+                        let reason = format!("it is not in the recipe folder; {product} keeps {now} until a restart");
+                        changes.refused.push((recipe, reason));
+                    }
+                    Some(_) => {}
                 }
                 continue;
             };
-            let noted = history.get(&product).and_then(|noted| noted.first()).cloned();
-            if noted.as_ref() != Some(&serving) {
+            let before = history.get(&product).and_then(|noted| noted.first()).cloned();
+            if before.as_ref() != Some(&serving) {
                 let at = self.clock.now();
-                let entry = Assignment::new(event, product.clone(), serving.clone(), noted.clone(), at).encode();
+                let entry = Assignment::new(event, product.clone(), serving.clone(), before.clone(), at).encode();
                 changes.recorded.extend(self.append(entry, log)?);
-                note(&mut history, &product, serving, event);
-                let previous = noted.map(|noted| noted.name);
+                if log == Log::Takes {
+                    note(&mut history, &product, serving, event);
+                    noted = true;
+                }
+                let previous = before.map(|before| before.name);
                 changes.assigned.push(Assigned { product: product.clone(), recipe: recipe.clone(), previous });
             }
             book.assign(product, recipe);
         }
-        if !changes.assigned.is_empty()
-            && let Err(error) = self.plan.note(&history)
-        {
+        if noted && let Err(error) = self.plan.note(&history) {
             tracing::error!(error, "which recipe was in use before is not noted: it cannot be rolled back to");
         }
         running.inspect.publish(book, Vec::new());
@@ -429,9 +515,10 @@ fn refuse(changes: &mut Changes, book: &mut RecipeBook, name: RecipeRef, reason:
 /// Notes what inspects a product now: a roll-back goes back in the notes, everything else is new.
 fn note(history: &mut AssignmentHistory, product: &ProductId, recipe: RecipeRecord, event: AssignmentEvent) {
     let noted = history.entry(product.clone()).or_default();
-    match event {
-        AssignmentEvent::RolledBack if noted.get(1) == Some(&recipe) => drop(noted.remove(0)),
-        AssignmentEvent::Assigned | AssignmentEvent::RolledBack => {
+    let back = noted.iter().position(|noted| *noted == recipe).filter(|_| event == AssignmentEvent::RolledBack);
+    match back {
+        Some(at) => drop(noted.drain(..at)),
+        None => {
             noted.insert(0, recipe);
             noted.truncate(ASSIGNMENTS_MAX);
         }

@@ -32,6 +32,8 @@ pub struct Plant {
 pub struct Service {
     pub child: Child,
     pub address: String,
+    /// Where it serves the office; empty if it does not.
+    pub office: String,
     /// Everything the service says on standard error, once it has ended.
     log: Option<std::thread::JoinHandle<String>>,
 }
@@ -58,6 +60,7 @@ impl Plant {
         let output = lineproof().arg("init").arg(plant.data()).output().expect("the binary runs");
         assert!(output.status.success(), "{}", text(&output));
         plant.edit_config("127.0.0.1:7443", "127.0.0.1:0");
+        plant.edit_config("127.0.0.1:7444", "127.0.0.1:0");
         plant
     }
 
@@ -110,17 +113,20 @@ impl Service {
         let mut stdout = BufReader::new(child.stdout.take().expect("stdout is piped"));
         let (said, heard) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
-            let mut line = String::new();
+            let (mut line, mut office) = (String::new(), String::new());
             while stdout.read_line(&mut line).is_ok_and(|bytes| bytes > 0) {
+                let address = |rest: &str| rest.split_whitespace().next().unwrap_or_default().to_owned();
+                if let Some(rest) = line.strip_prefix("office: history and audit on ") {
+                    office = address(rest);
+                }
                 if let Some(rest) = line.strip_prefix("listening on ") {
-                    let address = rest.split_whitespace().next().unwrap_or_default().to_owned();
-                    let _ = said.send(address);
+                    let _ = said.send((address(rest), std::mem::take(&mut office)));
                 }
                 line.clear();
             }
         });
         match heard.recv_timeout(START_MAX) {
-            Ok(address) => Ok(Self { child, address, log: Some(log) }),
+            Ok((address, office)) => Ok(Self { child, address, office, log: Some(log) }),
             Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => {
                 let code = child.wait().expect("a child can be waited for").code();
                 Err(Ended { code, log: log.join().expect("the log reader does not panic") })
@@ -157,11 +163,11 @@ impl Service {
     }
 
     pub async fn channel(&self) -> Channel {
-        Channel::from_shared(format!("http://{}", self.address))
-            .expect("an address")
-            .connect()
-            .await
-            .expect("the service accepts connections")
+        connect(&self.address).await
+    }
+
+    pub async fn office_channel(&self) -> Channel {
+        connect(&self.office).await
     }
 
     pub async fn inspection(&self) -> InspectionServiceClient<Channel> {
@@ -176,12 +182,17 @@ impl Service {
     }
 
     pub async fn history(&self) -> HistoryServiceClient<Channel> {
-        HistoryServiceClient::new(self.channel().await)
+        HistoryServiceClient::new(self.office_channel().await)
     }
 
     pub async fn audit(&self) -> AuditServiceClient<Channel> {
-        AuditServiceClient::new(self.channel().await).max_decoding_message_size(64 << 20)
+        AuditServiceClient::new(self.office_channel().await).max_decoding_message_size(64 << 20)
     }
+}
+
+async fn connect(address: &str) -> Channel {
+    let endpoint = Channel::from_shared(format!("http://{address}")).expect("an address");
+    endpoint.connect().await.expect("the service accepts connections")
 }
 
 impl Drop for Service {

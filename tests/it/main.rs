@@ -26,3 +26,4 @@ mod replay;
 mod retention;
 mod syscalls;
 mod witness;
+mod zones;

@@ -35,6 +35,7 @@ fn older() -> Plant {
         fs::rename(today.join(folder), plant.data().join(folder)).unwrap();
     }
     plant.edit_config("127.0.0.1:7443", "127.0.0.1:0");
+    plant.edit_config("[inspect]", "[office]\naddress = \"127.0.0.1:0\"\n\n[inspect]");
     let recipe = |folder: &Path| {
         let config = fs::read_to_string(folder.join("lineproof.toml")).unwrap();
         config.lines().find(|line| line.starts_with("recipe = ")).unwrap().to_owned()

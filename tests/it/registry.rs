@@ -211,3 +211,56 @@ fn what_cannot_serve_changes_nothing_and_a_reload_takes_up_what_is_new() {
         parsed(&plant, "recipe").iter().map(|entry| entry["event"].as_str().unwrap().to_owned()).collect();
     assert_eq!(events, ["activated", "activated", "retired"]);
 }
+
+#[test]
+fn a_rollback_takes_back_what_was_changed_while_nothing_ran_and_products_come_and_go() {
+    let plant = Plant::new();
+    release(&plant, |recipe| recipe);
+    let service = plant.serve();
+    assert_eq!(recipe_of(&service, 1), OLD);
+    assert_eq!(service.stop().code, Some(0));
+    // Changed twice while nothing ran: what was in use last is what a rollback gives.
+    for recipe in [NEW, OLD, NEW] {
+        let (code, said) = run(&plant, &["model", "activate", recipe, "--product", "demo-part"]);
+        assert_eq!(code, Some(0), "{said}");
+    }
+    let (code, said) = run(&plant, &["model", "rollback", "--product", "demo-part"]);
+    assert_eq!(code, Some(0), "{said}");
+    let service = plant.serve();
+    assert_eq!(recipe_of(&service, 2), OLD);
+
+    // A product that the configuration forgets is said and recorded; another's activation does not touch it.
+    let (code, said) = run(&plant, &["model", "activate", NEW, "--product", "second-part"]);
+    assert_eq!(code, Some(0), "{said}");
+    let path = plant.data().join("lineproof.toml");
+    let text = fs::read_to_string(&path).unwrap();
+    let at = text.find("\n[[product]]\nproduct = \"second-part\"").expect("it was added at the end");
+    fs::write(&path, &text[..at]).unwrap();
+    let (_, said) = run(&plant, &["model", "activate", NEW, "--product", "demo-part"]);
+    assert!(!said.contains("second-part"), "{said}");
+    let (code, said) = run(&plant, &["model", "reload"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("second-part has no recipe any more"), "{said}");
+    assert_eq!(service.stop().code, Some(0));
+    let events: Vec<_> =
+        parsed(&plant, "assignment").iter().map(|entry| format!("{} {}", entry["event"], entry["product"])).collect();
+    let expected = ["assigned demo-part", "assigned second-part", "assigned demo-part", "unassigned second-part"];
+    assert_eq!(events.iter().map(|event| event.replace('"', "")).collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn a_linked_configuration_stays_a_link_and_keeps_its_mode() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let plant = Plant::new();
+    release(&plant, |recipe| recipe);
+    let (link, real) = (plant.data().join("lineproof.toml"), plant.folder().join("managed.toml"));
+    fs::rename(&link, &real).unwrap();
+    fs::set_permissions(&real, fs::Permissions::from_mode(0o640)).unwrap();
+    std::os::unix::fs::symlink(&real, &link).unwrap();
+    let (code, said) = run(&plant, &["model", "activate", NEW, "--product", "demo-part"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(fs::symlink_metadata(&link).unwrap().file_type().is_symlink());
+    assert!(fs::read_to_string(&real).unwrap().contains(NEW));
+    assert_eq!(fs::metadata(&real).unwrap().permissions().mode() & 0o777, 0o640);
+}

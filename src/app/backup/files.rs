@@ -143,7 +143,7 @@ pub fn modified(metadata: &fs::Metadata) -> i64 {
 
 /// Files that the configuration names and that lie elsewhere.
 pub fn outside(config: &Config, data_dir: &Path) -> Vec<(&'static str, PathBuf)> {
-    let tls = config.listen.tls.as_ref();
+    let (tls, office) = (config.listen.tls.as_ref(), config.office.tls.as_ref());
     let named = [
         ("models.recipes", Some(&config.models.recipes)),
         ("models.calibrations", Some(&config.models.calibrations)),
@@ -151,6 +151,9 @@ pub fn outside(config: &Config, data_dir: &Path) -> Vec<(&'static str, PathBuf)>
         ("listen.tls.certificate", tls.map(|tls| &tls.certificate)),
         ("listen.tls.key", tls.map(|tls| &tls.key)),
         ("listen.tls.client_ca", tls.and_then(|tls| tls.client_ca.as_ref())),
+        ("office.tls.certificate", office.map(|tls| &tls.certificate)),
+        ("office.tls.key", office.map(|tls| &tls.key)),
+        ("office.tls.client_ca", office.and_then(|tls| tls.client_ca.as_ref())),
     ];
     let named = named.into_iter().filter_map(|(name, path)| Some((name, path?.clone())));
     named.filter(|(_, path)| !is_below(path, data_dir)).collect()

@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::{self, Read as _, Write as _},
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
@@ -91,18 +92,22 @@ impl ConfiguredProducts {
 
     /// Puts `bytes` into the place of a file of the data directory, which holds the old ones or the new ones at any instant.
     fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), String> {
+        // A link stays one: what it leads to may be another's to manage.
         let path = self.data_dir.join(name);
+        let path = fs::canonicalize(&path).unwrap_or(path);
         let new = path.with_extension("new");
         let write = || {
             let mut file = fs::File::create(&new)?;
             // The configuration may be for its owner alone.
             if let Ok(old) = fs::metadata(&path) {
                 file.set_permissions(old.permissions())?;
+                // The owner stays where this process may say so; else it is its own already.
+                let _ = std::os::unix::fs::fchown(&file, Some(old.uid()), Some(old.gid()));
             }
             file.write_all(bytes)?;
             file.sync_all()?;
             fs::rename(&new, &path)?;
-            fs::File::open(&self.data_dir)?.sync_all()
+            fs::File::open(path.parent().unwrap_or(&self.data_dir))?.sync_all()
         };
         write().map_err(|error: io::Error| {
             let _ = fs::remove_file(&new);
@@ -117,7 +122,7 @@ impl ProductPlan for ConfiguredProducts {
         Ok(config.products.into_iter().map(|product| (product.product, product.recipe)).collect())
     }
 
-    fn set(&self, product: &ProductId, recipe: &RecipeRef) -> Result<(), String> {
+    fn set(&self, product: &ProductId, recipe: Option<&RecipeRef>) -> Result<(), String> {
         let path = self.data_dir.join(config::FILE_NAME);
         let failed = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
         let text = fs::read_to_string(&path).map_err(|error| failed(&error))?;
@@ -143,6 +148,11 @@ impl ProductPlan for ConfiguredProducts {
         }
     }
 
+    fn put_history_aside(&self) -> Result<(), String> {
+        let path = self.data_dir.join(NOTES_NAME);
+        fs::rename(&path, path.with_extension("damaged")).map_err(|error| format!("{}: {error}", path.display()))
+    }
+
     fn note(&self, history: &AssignmentHistory) -> Result<(), String> {
         let notes = Notes { format: NOTES_FORMAT, products: history.clone() };
         let bytes = serde_json::to_vec(&notes).map_err(|error| error.to_string())?;
@@ -150,12 +160,16 @@ impl ProductPlan for ConfiguredProducts {
     }
 }
 
-/// The configuration with another recipe for one product, and otherwise as it was, comments and all.
-fn with_recipe(text: &str, product: &ProductId, recipe: &RecipeRef) -> Result<String, String> {
+/// The configuration with another recipe for one product, or without the product, and otherwise as it was, comments and all.
+fn with_recipe(text: &str, product: &ProductId, recipe: Option<&RecipeRef>) -> Result<String, String> {
     let mut document: DocumentMut = text.parse().map_err(|error: toml_edit::TomlError| error.to_string())?;
     let products = document.entry("product").or_insert_with(|| Item::ArrayOfTables(ArrayOfTables::new()));
     let products = products.as_array_of_tables_mut();
     let products = products.ok_or("`product` is written as one list; write it as [[product]] tables")?;
+    let Some(recipe) = recipe else {
+        products.retain(|table| table.get("product").and_then(Item::as_str) != Some(product.as_str()));
+        return Ok(document.to_string());
+    };
     let named = products.iter_mut().find(|table| table.get("product").and_then(Item::as_str) == Some(product.as_str()));
     match named.and_then(|table| table.get_mut("recipe")).and_then(Item::as_value_mut) {
         Some(written) => {
@@ -182,11 +196,12 @@ mod tests {
     fn changing_a_recipe_leaves_every_other_byte_of_the_configuration() {
         let text = "# Plant\n[plant]\nname = \"Werk\"\n\n# Who inspects what\n[[product]]\nproduct = \"a\"\nrecipe  =  \"x@1.0.0\"   # since May\n\n[[product]]\nproduct = \"b\"\nrecipe = \"y@1.0.0\"\n";
         let recipe = RecipeRef::new("x@1.1.0").unwrap();
-        let changed = with_recipe(text, &"a".parse().unwrap(), &recipe).unwrap();
+        let changed = with_recipe(text, &"a".parse().unwrap(), Some(&recipe)).unwrap();
         assert_eq!(changed, text.replace("x@1.0.0", "x@1.1.0"));
-        let added = with_recipe(text, &"c".parse().unwrap(), &recipe).unwrap();
+        let added = with_recipe(text, &"c".parse().unwrap(), Some(&recipe)).unwrap();
         assert_eq!(added, format!("{text}\n[[product]]\nproduct = \"c\"\nrecipe = \"x@1.1.0\"\n"));
-        assert!(with_recipe("product = []", &"c".parse().unwrap(), &recipe).unwrap_err().contains("[[product]]"));
+        assert_eq!(with_recipe(&added, &"c".parse().unwrap(), None).unwrap(), text);
+        assert!(with_recipe("product = []", &"c".parse().unwrap(), Some(&recipe)).unwrap_err().contains("[[product]]"));
     }
 
     #[test]

@@ -178,7 +178,7 @@ pub(super) fn serve(dir: &Path) -> anyhow::Result<()> {
     let acceptor = config.listen.tls.as_ref().map(tls::acceptor).transpose()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
-        let listener = bind(config.listen.address).await?;
+        let listener = bind(config.listen.address, "listen.address").await?;
         let stopper = stop_on_signals()?;
         let how = match &config.listen.tls {
             None => "plain text, loopback only; set [listen.tls] to serve a network",

@@ -32,6 +32,8 @@ pub enum AssignmentEvent {
     Assigned,
     /// Somebody took back the latest change.
     RolledBack,
+    /// The configuration names the product no more: its frames must name their recipe. `recipe` is the one it had.
+    Unassigned,
 }
 
 impl Assignment {

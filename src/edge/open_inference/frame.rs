@@ -13,23 +13,22 @@ use super::{
 use crate::{
     core::lineage::entry::COUNTER_MAX,
     edge::{convert, inspection::InspectionLimits, status::bad_field},
-    services::inspect::{gaps::Source, record::salt, request::FrameRequest},
-    types::{Blake3Digest, FrameId, ProductId, RecipeRef},
+    services::{
+        inspect::{gaps::Source, record::salt, request::FrameRequest},
+        recipes::RecipeBook,
+    },
+    types::{Blake3Digest, FrameId, ProductId},
 };
 
 /// Parameters that a request may have. `timeout` is the protocol's own, in microseconds.
 const PARAMETERS: [&str; 10] =
     ["line", "station", "camera", "product", "serial", "lot", "frame_id", "frame_counter", "image_blake3", "timeout"];
 
-/// The product of each recipe that serves exactly one.
-pub type UniqueProducts = HashMap<RecipeRef, ProductId>;
-
 /// Where a frame comes from that does not say it itself.
 #[derive(Clone, Debug, Default)]
 pub struct OriginDefaults {
     pub source: Option<Source>,
     pub product: Option<ProductId>,
-    pub products: UniqueProducts,
 }
 
 /// Which frame of which camera a request has.
@@ -69,13 +68,13 @@ impl Origins {
         mut message: pb::ModelInferRequest,
         parameters: &Parameters,
         (source, frame, counter): (Source, FrameId, u64),
-        asked: &Asked,
+        (asked, book): (&Asked, &RecipeBook),
         limits: &InspectionLimits,
         caller: Caller,
     ) -> Result<FrameRequest, Status> {
         parameters.check()?;
         let recipe = asked.recipe.recipe.reference();
-        let product = self.product(parameters, &recipe)?;
+        let product = self.product(parameters, book.only_product_of(&recipe))?;
         let serial = parameters.text("serial")?.unwrap_or_else(|| frame.to_string());
         let serial = convert::field("parameters.serial", serial)?;
         let lot = parameters.text("lot")?.map(|lot| convert::field("parameters.lot", lot)).transpose()?;
@@ -95,7 +94,7 @@ impl Origins {
             serial,
             lot,
             recipe: Some(recipe),
-            claimed: parameters.digest()?.unwrap_or_else(|| Blake3Digest::of(&image)),
+            claimed: parameters.digest()?,
             image,
             raw,
             client: caller.client,
@@ -127,11 +126,12 @@ impl Origins {
         })
     }
 
-    fn product(&self, parameters: &Parameters, recipe: &RecipeRef) -> Result<ProductId, Status> {
+    /// The product of a frame: what the request says, else the configured one, else the `only` one that its recipe inspects now.
+    fn product(&self, parameters: &Parameters, only: Option<&ProductId>) -> Result<ProductId, Status> {
         if let Some(product) = parameters.text("product")? {
             return convert::field("parameters.product", product);
         }
-        let product = self.defaults.product.as_ref().or_else(|| self.defaults.products.get(recipe));
+        let product = self.defaults.product.as_ref().or(only);
         product.cloned().ok_or_else(|| {
             bad_field(
                 "parameters.product",

@@ -34,7 +34,7 @@ pub mod pb {
     tonic::include_proto!("inference");
 }
 
-pub use frame::{OriginDefaults, UniqueProducts};
+pub use frame::OriginDefaults;
 
 /// The gRPC face of [`InspectHandle`] in the Open Inference Protocol.
 pub struct OpenInferenceEdge {
@@ -204,9 +204,10 @@ fn start(
         service.note_refused(&source, reason, counter, &frame);
         status
     };
-    let asked = tensors::Asked::of(&request, &Models::of(service.recipes())).map_err(noted)?;
+    let book = service.recipes();
+    let asked = tensors::Asked::of(&request, &Models::of(Arc::clone(&book))).map_err(noted)?;
     let place = (source.clone(), frame.clone(), counter);
-    let frame = origins.frame(request, &parameters, place, &asked, limits, caller).map_err(noted)?;
+    let frame = origins.frame(request, &parameters, place, (&asked, &book), limits, caller).map_err(noted)?;
     let outcome = service.start(frame).map_err(|refusal| status_of(&refusal))?;
     Ok(Started { outcome, asked })
 }

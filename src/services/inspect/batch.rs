@@ -7,6 +7,7 @@
 
 use std::{
     collections::VecDeque,
+    panic::AssertUnwindSafe,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
         mpsc::{SyncSender, sync_channel},
@@ -14,6 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::guard::OnPoison;
 use crate::{
     core::{canary, lineage::entry::RuntimeRecord},
     ports::inference::{InferenceError, InferenceSession, ModelSpec, Outputs},
@@ -52,8 +54,11 @@ pub struct Measured {
 }
 
 impl Measured {
-    /// Times batches of 1, 2, 4, … copies of the canary and chooses the size with the least time per frame: within the budget, with
-    /// every answer as that of one frame alone, and only if it spares [`GAIN_MIN`].
+    /// Times batches of 1, 2, 4, … frames and chooses the size with the least time per frame: within the budget, with
+    /// every answer as that of the frame alone, and only if it spares [`GAIN_MIN`].
+    ///
+    /// The frames differ, in contrast and brightness too: a graph that computes anything over all frames of a batch, such as a
+    /// common scale, answers otherwise than for each alone, and copies of one picture would not show it.
     ///
     /// # Errors
     /// [`InferenceError`] of a frame alone.
@@ -63,23 +68,39 @@ impl Measured {
         frames_max: usize,
         budget: Duration,
     ) -> Result<Self, InferenceError> {
-        let picture = canary::picture(spec.shape);
         let mut outputs = Outputs::default();
-        let alone = timed(session, spec, &picture, 1, &mut outputs)?;
-        let answer = outputs.clone();
+        let mut pictures = pictures(spec, 1);
+        let alone = timed(session, spec, &pictures, &mut outputs)?;
+        let mut answers = vec![outputs.clone()];
         let mut measured = Self { frames: 1, sizes: vec![(1, alone)], ended: None };
         let mut best = alone.as_secs_f64() * (1.0 - GAIN_MIN);
         let sizes = std::iter::successors(Some(2), |size| Some(size * 2)).take_while(|size| *size <= frames_max);
         for size in sizes {
-            let took = match timed(session, spec, &picture, size, &mut outputs) {
+            pictures = self::pictures(spec, size);
+            for picture in &pictures[answers.len()..] {
+                run(session, spec, std::slice::from_ref(picture), &mut outputs)?;
+                answers.push(outputs.clone());
+            }
+            let took = match timed(session, spec, &pictures, &mut outputs) {
                 Ok(took) => took,
                 Err(error) => {
                     measured.ended = Some(format!("it does not run {size} frames together: {error}"));
                     break;
                 }
             };
-            if let Some(why) = differs(&answer, &outputs, size) {
+            // The other way round as well: what one frame does to the next need not be what that does to it.
+            let mut why = differs(answers.iter(), &outputs, size);
+            if why.is_none() {
+                pictures.reverse();
+                why = match run(session, spec, &pictures, &mut outputs) {
+                    Ok(()) => differs(answers.iter().rev(), &outputs, size),
+                    Err(error) => Some(error.to_string()),
+                };
+            }
+            if let Some(why) = why {
                 measured.ended = Some(format!("{size} frames together: {why}"));
+                // Sizes before this one may only have been too small to show it.
+                measured.frames = 1;
                 break;
             }
             measured.sizes.push((size, took));
@@ -97,35 +118,61 @@ impl Measured {
     }
 }
 
+/// What the pictures of a batch are multiplied by, and what is added: no two neighbours are alike in scale or mean.
+const CONTRASTS: [(f32, f32); 8] =
+    [(1.0, 0.0), (-1.0, 0.0), (0.0, 0.0), (10.0, 0.0), (0.1, 0.0), (1.0, 3.0), (-3.0, -3.0), (0.01, 1.0)];
+
+/// Pictures that differ: the canary, moved along and in other contrasts.
+fn pictures(spec: &ModelSpec, frames: usize) -> Vec<Vec<f32>> {
+    let canary = canary::picture(spec.shape);
+    let picture = |number: usize| {
+        let (gain, offset) = CONTRASTS[number % CONTRASTS.len()];
+        let mut picture = canary.clone();
+        // By a prime, so that no two are the same moved by a row.
+        let moved = (number * 7919) % picture.len().max(1);
+        picture.rotate_left(moved);
+        picture.iter_mut().for_each(|value| *value = *value * gain + offset);
+        picture
+    };
+    (0..frames).map(picture).collect()
+}
+
 fn timed(
     session: &mut dyn InferenceSession,
     spec: &ModelSpec,
-    picture: &[f32],
-    frames: usize,
+    pictures: &[Vec<f32>],
     outputs: &mut Outputs,
 ) -> Result<Duration, InferenceError> {
-    let pictures = picture.repeat(frames);
-    let second = spec.template.is_some().then_some(pictures.as_slice());
-    let shape = with_frames(spec.shape, frames);
     // The first run of a size makes its buffers.
-    session.run_pair(&pictures, second, shape, outputs)?;
+    run(session, spec, pictures, outputs)?;
     let mut fastest = Duration::MAX;
     for _ in 0..TIMED_RUNS {
         let started = Instant::now();
-        session.run_pair(&pictures, second, shape, outputs)?;
+        run(session, spec, pictures, outputs)?;
         fastest = fastest.min(started.elapsed());
     }
     Ok(fastest)
+}
+
+fn run(
+    session: &mut dyn InferenceSession,
+    spec: &ModelSpec,
+    pictures: &[Vec<f32>],
+    outputs: &mut Outputs,
+) -> Result<(), InferenceError> {
+    let together = pictures.concat();
+    let second = spec.template.is_some().then_some(together.as_slice());
+    session.run_pair(&together, second, with_frames(spec.shape, pictures.len()), outputs)
 }
 
 fn with_frames([_, channels, height, width]: [usize; 4], frames: usize) -> [usize; 4] {
     [frames, channels, height, width]
 }
 
-/// Why the answers to `frames` copies are not each the answer to one.
-fn differs(alone: &Outputs, together: &Outputs, frames: usize) -> Option<String> {
+/// Why the answers to a batch are not those to each frame `alone`.
+fn differs<'a>(alone: impl Iterator<Item = &'a Outputs>, together: &Outputs, frames: usize) -> Option<String> {
     let mut one = Outputs::default();
-    for frame in 0..frames {
+    for (frame, alone) in alone.take(frames).enumerate() {
         if let Err(why) = row(together, frame, frames, &mut one) {
             return Some(why);
         }
@@ -136,7 +183,8 @@ fn differs(alone: &Outputs, together: &Outputs, frames: usize) -> Option<String>
                     alone.name, found.shape, alone.shape
                 ));
             }
-            let is_near = |(a, b): (&f32, &f32)| (a - b).abs() <= BATCH_EPS * a.abs().max(1.0);
+            let is_near =
+                |(a, b): (&f32, &f32)| a.to_bits() == b.to_bits() || (a - b).abs() <= BATCH_EPS * a.abs().max(1.0);
             if !alone.values.iter().zip(found.values).all(is_near) {
                 return Some(format!("output {} is another than for one frame alone", alone.name));
             }
@@ -234,16 +282,20 @@ pub(super) fn share(
     sessions: Vec<Box<dyn InferenceSession + Send>>,
     spec: &ModelSpec,
     frames: usize,
+    on_poison: &OnPoison,
 ) -> impl Fn() -> Shared + use<> {
     let group = Arc::new(Group { state: Mutex::default(), wake: Condvar::new() });
     let runtime = sessions[0].runtime();
     for (number, session) in sessions.into_iter().enumerate() {
-        let (group, spec) = (Arc::clone(&group), spec.clone());
+        let (group, spec, on_poison) = (Arc::clone(&group), spec.clone(), Arc::clone(on_poison));
         std::thread::Builder::new()
             .name(format!("session-{number}"))
             .spawn(move || {
                 let closer = Closer(group);
-                serve(&closer.0, session, &spec, frames);
+                let served = AssertUnwindSafe(|| serve(&closer.0, session, &spec, frames));
+                if std::panic::catch_unwind(served).is_err() {
+                    on_poison("the thread of a shared session ended unexpectedly");
+                }
             })
             .expect("the operating system starts a thread");
     }
@@ -343,8 +395,8 @@ impl InferenceSession for Shared {
     }
 }
 
-/// A session that runs every frame as often as it was recorded to have run with others: kernels are chosen by the size of a batch, not
-/// by what is in it.
+/// A session that runs every frame as often as it was recorded to have run with others: kernels are chosen by the size of a batch. What
+/// else was in it has no part in the answer, which [`Measured`] has seen to.
 pub(crate) struct Repeated {
     session: Box<dyn InferenceSession + Send>,
     frames: usize,
@@ -402,6 +454,8 @@ mod tests {
         gate: Option<Arc<Barrier>>,
         batch: usize,
         off: f32,
+        /// Whether the largest value of the batch is taken from every value, as graphs do that scale by what they see.
+        mixes: bool,
     }
 
     impl InferenceSession for Doubling {
@@ -423,7 +477,10 @@ mod tests {
                 gate.wait();
             }
             std::thread::sleep((self.cost)(shape[0]));
-            let off = if shape[0] > 1 { self.off } else { 0.0 };
+            let mut off = if shape[0] > 1 { self.off } else { 0.0 };
+            if self.mixes {
+                off -= input.iter().copied().fold(f32::MIN, f32::max);
+            }
             let doubled: Vec<f32> = input.iter().map(|value| value * 2.0 + off).collect();
             outputs.push("doubled", shape, &doubled);
             Ok(())
@@ -442,7 +499,7 @@ mod tests {
     }
 
     fn doubling(cost: fn(usize) -> Duration) -> Doubling {
-        Doubling { cost, batches: Arc::default(), gate: None, batch: 1, off: 0.0 }
+        Doubling { cost, batches: Arc::default(), gate: None, batch: 1, off: 0.0, mixes: false }
     }
 
     fn spec() -> ModelSpec {
@@ -466,6 +523,12 @@ mod tests {
         assert_eq!(frames(doubling(|frames| Duration::from_millis(4 * frames as u64)), SECOND), 1, "nothing is spared");
         let grows = |frames: usize| Duration::from_millis(20 + 2 * frames as u64);
         assert_eq!(frames(doubling(grows), ms(29)), 4, "eight take 36 ms");
+        // A frame's answer depends on its neighbours; copies of one picture would not show it.
+        let mut mixing = doubling(|_| Duration::from_millis(4));
+        mixing.mixes = true;
+        let measured = Measured::of(&mut mixing, &spec(), 8, SECOND).unwrap();
+        assert_eq!(measured.frames, 1);
+        assert!(measured.ended.unwrap().contains("another than for one frame alone"));
         let mut off = doubling(|_| Duration::from_millis(4));
         off.off = 0.01;
         let measured = Measured::of(&mut off, &spec(), 8, SECOND).unwrap();
@@ -479,7 +542,7 @@ mod tests {
         let mut session = doubling(|_| Duration::ZERO);
         session.gate = Some(Arc::clone(&gate));
         let batches = Arc::clone(&session.batches);
-        let handle = share(vec![Box::new(session)], &spec(), 4);
+        let handle = share(vec![Box::new(session)], &spec(), 4, &(Arc::new(|_: &str| {}) as OnPoison));
         let answered = AtomicUsize::new(0);
         std::thread::scope(|scope| {
             let ask = |value: f32| {
@@ -512,11 +575,19 @@ mod tests {
 
     #[test]
     fn a_session_whose_thread_dies_answers_with_an_error_from_then_on() {
-        let handle = share(vec![Box::new(doubling(|_| Duration::ZERO))], &spec(), 4);
+        let poisoned = Arc::new(AtomicUsize::new(0));
+        let told = Arc::clone(&poisoned);
+        let on_poison: OnPoison = Arc::new(move |_: &str| {
+            told.fetch_add(1, Ordering::SeqCst);
+        });
+        let handle = share(vec![Box::new(doubling(|_| Duration::ZERO))], &spec(), 4, &on_poison);
         let mut handle = handle();
         for value in [13.0, 1.0] {
             let error = handle.run(&[value, 0.0], [1, 1, 1, 2], &mut Outputs::default()).unwrap_err();
             assert!(error.to_string().contains("ended unexpectedly"), "{error}");
+        }
+        while poisoned.load(Ordering::SeqCst) == 0 {
+            std::thread::yield_now();
         }
     }
 

@@ -129,7 +129,7 @@ impl Shared {
         let measured = Measured::of(sessions[0].as_mut(), &spec, sharing.frames_max, sharing.budget)?;
         let Measured { frames, sizes, ended } = measured;
         tracing::info!(recipe = %name, sessions = sessions.len(), frames, ?sizes, ended, "frames run together, where that pays here");
-        Ok(batch::share(sessions, &spec, frames))
+        Ok(batch::share(sessions, &spec, frames, &self.on_poison(name)))
     }
 
     /// One session of `recipe`, which has answered the canary.

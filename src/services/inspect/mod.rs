@@ -54,7 +54,7 @@ use crate::{
         lineage::{Append, AppendError, LogReader, LogWriter, PrivateRecord, Receipt},
         recipes::LoadedRecipe,
     },
-    types::{FrameId, LineId, ProductId, RecipeRef, Serial, Verdict},
+    types::{Blake3Digest, FrameId, LineId, ProductId, RecipeRef, Serial, Verdict},
 };
 
 /// How often settled gaps are written.
@@ -306,6 +306,7 @@ impl InspectHandle {
         for name in gone {
             shared.mailboxes.iter().for_each(|mailbox| mailbox.remove(name.clone()));
         }
+        shared.queue.nudge();
         // Sessions loaded anew have answered the canary.
         shared.poisoned.send_modify(|recipes| recipes.retain(|recipe| !loaded.contains(recipe)));
     }
@@ -406,12 +407,13 @@ impl Shared {
         let _ = answer.send(outcome);
     }
 
-    fn frame_id_reused(&self, request: &FrameRequest, first: Receipt) -> Refusal {
+    fn frame_id_reused(&self, request: &FrameRequest, found: Blake3Digest, first: Receipt) -> Refusal {
         tracing::warn!(frame = %request.key(), entry = %first.index, "frame id came again with other bytes");
         let mut reused = self.reused.lock().unwrap_or_else(PoisonError::into_inner);
         if reused.len() < REUSED_MAX {
             let mut without_pixels = request.clone();
             without_pixels.image = bytes::Bytes::new();
+            without_pixels.claimed = Some(found);
             reused.push((without_pixels, first));
         }
         Refusal::FrameIdReused { key: request.key(), first }
@@ -498,7 +500,7 @@ impl Shared {
             event: AccessEvent::FrameIdReused,
             index: Some(first.index),
             kind: AccessKind::Kind,
-            object: Some(request.claimed.to_string()),
+            object: request.claimed.map(|claimed| claimed.to_string()),
             private: record::commitments(openings),
             time,
             v: ENTRY_VERSION,

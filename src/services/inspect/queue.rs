@@ -19,6 +19,18 @@ struct State<K, T> {
     lanes: HashMap<K, VecDeque<T>>,
     turns: VecDeque<K>,
     is_closed: bool,
+    /// Counts [`FairQueue::nudge`].
+    nudges: u64,
+}
+
+/// What a waiting worker gets.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Popped<T> {
+    Item(T),
+    /// Nothing waits, and somebody has asked every worker to look up.
+    Nudged,
+    /// Closed and drained.
+    Closed,
 }
 
 /// Why an item was not admitted; the item comes back.
@@ -32,7 +44,7 @@ pub enum PushError<T> {
 impl<K: Clone + Eq + Hash, T> FairQueue<K, T> {
     #[must_use]
     pub fn new(lane_items_max: usize) -> Self {
-        let state = State { lanes: HashMap::new(), turns: VecDeque::new(), is_closed: false };
+        let state = State { lanes: HashMap::new(), turns: VecDeque::new(), is_closed: false, nudges: 0 };
         Self { lane_items_max, state: Mutex::new(state), wake: Condvar::new() }
     }
 
@@ -59,8 +71,8 @@ impl<K: Clone + Eq + Hash, T> FairQueue<K, T> {
         Ok(waiting)
     }
 
-    /// The next item, from the lane whose turn it is. Waits for one; `None` once closed and drained.
-    pub fn pop(&self) -> Option<T> {
+    /// The next item, from the lane whose turn it is. Waits for one, or for a nudge that `seen`, which begins at 0, has not counted.
+    pub fn pop(&self, seen: &mut u64) -> Popped<T> {
         let mut state = self.lock();
         loop {
             if let Some(key) = state.turns.pop_front() {
@@ -71,13 +83,23 @@ impl<K: Clone + Eq + Hash, T> FairQueue<K, T> {
                 } else {
                     state.turns.push_back(key);
                 }
-                return Some(item);
+                return Popped::Item(item);
             }
             if state.is_closed {
-                return None;
+                return Popped::Closed;
+            }
+            if state.nudges != *seen {
+                *seen = state.nudges;
+                return Popped::Nudged;
             }
             state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    /// Wakes every worker that waits, and any that does not when it next would.
+    pub fn nudge(&self) {
+        self.lock().nudges += 1;
+        self.wake.notify_all();
     }
 
     /// Admits nothing more; what waits is still served.
@@ -120,8 +142,8 @@ mod tests {
         }
         assert_eq!(queue.push(&"loud", 3), Err(PushError::Full(3)));
         queue.push(&"quiet", 100).unwrap();
-        let served: Vec<_> = (0..4).map(|_| queue.pop().unwrap()).collect();
-        assert_eq!(served, [0, 100, 1, 2]);
+        let served: Vec<_> = (0..4).map(|_| queue.pop(&mut 0)).collect();
+        assert_eq!(served, [0, 100, 1, 2].map(Popped::Item));
     }
 
     #[test]
@@ -130,7 +152,7 @@ mod tests {
         queue.push(&1, 'a').unwrap();
         queue.close();
         assert_eq!(queue.push(&1, 'b'), Err(PushError::Closed('b')));
-        assert_eq!((queue.pop(), queue.pop()), (Some('a'), None));
+        assert_eq!((queue.pop(&mut 0), queue.pop(&mut 0)), (Popped::Item('a'), Popped::Closed));
     }
 
     #[test]
@@ -138,9 +160,18 @@ mod tests {
         let queue = std::sync::Arc::new(FairQueue::new(1));
         let worker = std::thread::spawn({
             let queue = queue.clone();
-            move || queue.pop()
+            move || {
+                let mut seen = 0;
+                (queue.pop(&mut seen), queue.pop(&mut seen))
+            }
         });
+        queue.nudge();
         queue.push(&(), 7).unwrap();
-        assert_eq!(worker.join().unwrap(), Some(7));
+        let (first, second) = worker.join().unwrap();
+        // Whichever comes first: an item goes before a nudge.
+        assert!(
+            [&first, &second].contains(&&Popped::Item(7)) && [&first, &second].contains(&&Popped::Nudged),
+            "{first:?} {second:?}"
+        );
     }
 }

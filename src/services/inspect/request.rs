@@ -28,8 +28,8 @@ pub struct FrameRequest {
     pub lot: Option<LotId>,
     /// Unset: the product's.
     pub recipe: Option<RecipeRef>,
-    /// The client's digest of `image`.
-    pub claimed: Blake3Digest,
+    /// The client's digest of `image`; clients of other protocols send none, and their bytes are taken as they came.
+    pub claimed: Option<Blake3Digest>,
     pub image: Bytes,
     /// Set for raw pixels.
     pub raw: Option<RawLayout>,

@@ -9,6 +9,7 @@ use super::{
     DecidedFrame, Job, OnDecided, Shared,
     examine::{ExamineError, Lane, LaneError, StepTimes, Stopwatch},
     lanes::Lanes,
+    queue::Popped,
     record::{self, Facts},
     request::{Answer, FrameRequest, Outcome, Refusal, Timings},
 };
@@ -27,7 +28,17 @@ use crate::{
 pub(super) fn run(shared: &Arc<Shared>, number: usize) {
     let mut lanes = Lanes::default();
     let mut scratch = Scratch::default();
-    while let Some(job) = shared.queue.pop() {
+    let mut seen = 0;
+    loop {
+        let job = match shared.queue.pop(&mut seen) {
+            Popped::Item(job) => job,
+            // An idle worker lets go of sessions, too.
+            Popped::Nudged => {
+                lanes.follow(&shared.mailboxes[number]);
+                continue;
+            }
+            Popped::Closed => return,
+        };
         let Job { request, recipe, admitted, answer } = job;
         let started = Instant::now();
         lanes.follow(&shared.mailboxes[number]);
@@ -75,7 +86,10 @@ fn inspect(
     request: &FrameRequest,
     admitted: Instant,
 ) -> Result<Step, Refusal> {
-    if let Some(known) = shared.find_decided(request)? {
+    // Hashed once, here where nobody claims a digest, else after the frame is known to be new and in time.
+    let unclaimed = request.claimed.is_none().then(|| Blake3Digest::of(&request.image));
+    let claimed = request.claimed.or(unclaimed).expect("one of the two is there");
+    if let Some(known) = shared.find_decided(request, claimed)? {
         return Ok(Step::Known(Box::new(known)));
     }
     if let Some(refusal) = shared.log.refusal() {
@@ -89,9 +103,9 @@ fn inspect(
     }
     let lane = lane.map_err(|error| Refusal::InferenceFault(error.to_string()))?;
 
-    let encoded = Blake3Digest::of(&request.image);
-    if encoded != request.claimed && !planted::has("ignore-client-digest") {
-        return Err(Refusal::DigestMismatch { claimed: request.claimed, found: encoded });
+    let encoded = unclaimed.unwrap_or_else(|| Blake3Digest::of(&request.image));
+    if encoded != claimed && !planted::has("ignore-client-digest") {
+        return Err(Refusal::DigestMismatch { claimed, found: encoded });
     }
     timings.check = watch.lap();
 
@@ -135,7 +149,8 @@ fn record(shared: &Arc<Shared>, request: FrameRequest, decided: Decided, answer:
         Ok(bytes) => bytes,
         Err(error) => return shared.finish(&request, answer, Err(Refusal::Internal(error.to_string()))),
     };
-    let claim = FrameClaim { key: request.key(), encoded: decision.image.encoded };
+    let encoded = decision.image.encoded;
+    let claim = FrameClaim { key: request.key(), encoded };
     let append = Append { entry: bytes, private, frame: Some(claim) };
     let handed_over = Instant::now();
     let shared_for_done = Arc::clone(shared);
@@ -157,7 +172,7 @@ fn record(shared: &Arc<Shared>, request: FrameRequest, decided: Decided, answer:
             }
             // Another call decided the same frame in the meantime: its entry is the answer.
             Ok(Appended::Duplicate(receipt)) => shared_for_done.recorded(receipt),
-            Ok(Appended::Conflict(first)) => Err(shared_for_done.frame_id_reused(&request, first)),
+            Ok(Appended::Conflict(first)) => Err(shared_for_done.frame_id_reused(&request, encoded, first)),
             Err(error) => Err(Refusal::Log(error)),
         };
         shared_for_done.finish(&request, answer, outcome);
@@ -175,7 +190,7 @@ fn refusal(error: ExamineError, request: &FrameRequest) -> Refusal {
 
 impl Shared {
     /// The recorded answer to a frame that was decided before.
-    fn find_decided(&self, request: &FrameRequest) -> Result<Option<Answer>, Refusal> {
+    fn find_decided(&self, request: &FrameRequest, claimed: Blake3Digest) -> Result<Option<Answer>, Refusal> {
         let key = request.key();
         let found = self.log.find_frame(&key).map_err(|error| match error {
             ReadError::Index(why) => Refusal::Log(AppendError::FrameUnknown(why.to_string().into())),
@@ -183,8 +198,8 @@ impl Shared {
         })?;
         match found {
             None => Ok(None),
-            Some((receipt, encoded)) if encoded == request.claimed => self.recorded(receipt).map(Some),
-            Some((first, _)) => Err(self.frame_id_reused(request, first)),
+            Some((receipt, encoded)) if encoded == claimed => self.recorded(receipt).map(Some),
+            Some((first, _)) => Err(self.frame_id_reused(request, claimed, first)),
         }
     }
 
