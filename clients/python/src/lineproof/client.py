@@ -64,11 +64,15 @@ class Client:
         attempts = 0
         while True:
             attempts += 1
+            sent = time.monotonic()
             try:
                 return decision.of_response(self._inspection.Inspect(request, timeout=retry.answer_within_s))
             except grpc.RpcError as error:
                 refused = errors.of_call(error, frame.frame_id)
             now = time.monotonic()
+            if refused.code is grpc.StatusCode.CANCELLED and not refused.reason and now - sent >= retry.answer_within_s:
+                # Either side may notice first that the time is over; the service's gRPC library calls it CANCELLED.
+                refused = errors.DeadlineExceeded(refused.message, frame.frame_id, code=grpc.StatusCode.DEADLINE_EXCEEDED)
             if is_silence(refused):
                 pause = retry.pause_s(attempts - 1) if now - began < retry.reconnect_for_s else None
             else:
