@@ -20,6 +20,7 @@ mod older;
 mod onnx;
 mod open_inference;
 mod periods;
+mod python_client;
 mod registry;
 mod replay;
 mod retention;
