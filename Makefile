@@ -28,8 +28,10 @@ verifier: ## The auditor's binary: no server, no model runtime, no database
 	$(CARGO) build --locked --no-default-features --target-dir target/verifier
 
 unit: onnxruntime ## Unit tests, user journeys against the real binary, our verifier against clients/verify-py
+	scripts/pyclient-check.sh
 	ORT_DYLIB_PATH="$(ORT)" LINEPROOF_VERIFIER="$(CURDIR)/target/verifier/debug/lineproof" \
 		LINEPROOF_S3_SERVER="$$(scripts/s3-server-env.sh)" LINEPROOF_TRITON="$$(scripts/triton-client-env.sh)" \
+		LINEPROOF_PYCLIENT="$$(scripts/pyclient-env.sh)" \
 		LINEPROOF_OPENVINO="$$(scripts/fetch-openvino.sh)" \
 		LINEPROOF_PYTHON="$$(scripts/verify-py-env.sh)" LINEPROOF_KEEP="$(CURDIR)/target/verify-cases" $(CARGO) test --locked
 

@@ -14,6 +14,7 @@ use lineproof::{
         inspection_service_client::InspectionServiceClient,
     },
 };
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
 use tonic::transport::Channel;
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
@@ -36,6 +37,14 @@ pub struct Service {
     pub office: String,
     /// Everything the service says on standard error, once it has ended.
     log: Option<std::thread::JoinHandle<String>>,
+}
+
+/// What a client needs behind TLS, as PEM.
+pub struct ClientPem {
+    /// The certificate of the authority that signed everybody's.
+    pub authority: String,
+    /// A client's certificate and its key.
+    pub client: (String, String),
 }
 
 /// How a process ended and what it said.
@@ -78,6 +87,32 @@ impl Plant {
         let text = std::fs::read_to_string(&path).expect("the configuration");
         assert!(text.contains(from), "{from:?} is not in {text}");
         std::fs::write(path, text.replace(from, to)).expect("the configuration is writable");
+    }
+
+    /// Configures TLS with a certificate for `localhost`, and that clients must show one of the same authority.
+    pub fn demand_tls(&self) -> ClientPem {
+        let authority_key = KeyPair::generate().expect("a key");
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        // With the subject that the others have by default, theirs would look signed by themselves.
+        params.distinguished_name.push(DnType::CommonName, "authority of the plant");
+        let authority = params.self_signed(&authority_key).expect("a certificate").pem();
+        let issuer = Issuer::new(params, &authority_key);
+        let issue = || {
+            let key = KeyPair::generate().expect("a key");
+            let params = CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
+            (params.signed_by(&key, &issuer).expect("a certificate").pem(), key.serialize_pem())
+        };
+        let (server, client) = (issue(), issue());
+        let folder = self.data().join("tls");
+        std::fs::create_dir(&folder).expect("a folder for the certificates");
+        for (name, pem) in [("server.pem", &server.0), ("server.key", &server.1), ("clients.pem", &authority)] {
+            std::fs::write(folder.join(name), pem).expect("a certificate is written");
+        }
+        for key in ["[listen.tls]", "certificate =", "key =", "client_ca ="] {
+            self.edit_config(&format!("# {key}"), key);
+        }
+        ClientPem { authority, client }
     }
 
     pub fn serve(&self) -> Service {

@@ -21,6 +21,7 @@ mod onnx;
 mod open_inference;
 mod parts;
 mod periods;
+mod python_client;
 mod registry;
 mod replay;
 mod retention;

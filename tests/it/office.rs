@@ -1,9 +1,6 @@
 //! Commands on the server, while the service runs behind TLS.
 
-use std::fs;
-
 use lineproof::edge::pb::inspection_service_client::InspectionServiceClient;
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
 
 use crate::harness::{Plant, block_on, part, text};
@@ -11,34 +8,16 @@ use crate::harness::{Plant, block_on, part, text};
 #[test]
 fn a_service_behind_tls_refuses_strangers_and_still_answers_commands_on_its_data_directory() {
     let plant = Plant::new();
-    let authority_key = KeyPair::generate().unwrap();
-    let mut authority = CertificateParams::default();
-    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let authority_pem = authority.self_signed(&authority_key).unwrap().pem();
-    let issuer = Issuer::new(authority, &authority_key);
-    let issue = || {
-        let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
-        (params.signed_by(&key, &issuer).unwrap().pem(), key.serialize_pem())
-    };
-    let (server, client) = (issue(), issue());
-    let folder = plant.data().join("tls");
-    fs::create_dir(&folder).unwrap();
-    for (name, pem) in [("server.pem", &server.0), ("server.key", &server.1), ("clients.pem", &authority_pem)] {
-        fs::write(folder.join(name), pem).unwrap();
-    }
-    for key in ["[listen.tls]", "certificate =", "key =", "client_ca ="] {
-        plant.edit_config(&format!("# {key}"), key);
-    }
+    let pem = plant.demand_tls();
     let service = plant.serve();
     let port = service.address.rsplit(':').next().unwrap();
     block_on(async {
         let connect = async |tls: ClientTlsConfig| {
             let endpoint = Endpoint::from_shared(format!("https://localhost:{port}")).unwrap();
-            let channel = endpoint.tls_config(tls.ca_certificate(Certificate::from_pem(&authority_pem))).unwrap();
+            let channel = endpoint.tls_config(tls.ca_certificate(Certificate::from_pem(&pem.authority))).unwrap();
             InspectionServiceClient::new(channel.connect().await?).inspect(part(1)).await.map_err(anyhow::Error::from)
         };
-        let known = ClientTlsConfig::new().identity(Identity::from_pem(&client.0, &client.1));
+        let known = ClientTlsConfig::new().identity(Identity::from_pem(&pem.client.0, &pem.client.1));
         let answer = connect(known).await.expect("a client with a certificate of the authority gets a verdict");
         assert!(!answer.into_inner().duplicate);
         assert!(connect(ClientTlsConfig::new()).await.is_err(), "a client without a certificate gets none");

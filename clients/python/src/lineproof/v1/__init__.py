@@ -1,0 +1,1 @@
+"""Generated from proto/lineproof/v1 by generate.py."""
