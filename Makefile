@@ -7,7 +7,7 @@ export LINEPROOF_BUILD ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null)
 # The path of ONNX Runtime's library: the user's ORT_DYLIB_PATH wins, else the pinned one is fetched once into .cache/.
 ORT = $(shell scripts/fetch-onnxruntime.sh)
 
-.PHONY: help demo test check lint unit verifier page real bench bench-growth faults planted onnxruntime clean
+.PHONY: help demo test check lint unit verifier page real bench bench-growth bench-peers faults planted onnxruntime clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -47,6 +47,9 @@ bench: ## The numbers of docs/performance.md, some ten minutes on a quiet machin
 
 bench-growth: ## How cost grows: 100,000 to ten million decisions; 20 GB of disk, about half an hour
 	scripts/bench-growth.sh
+
+bench-peers: onnxruntime ## Beside six other inference servers: benches/peers/README.md; 7 GB of Python packages, 80 minutes
+	ORT_DYLIB_PATH="$(ORT)" scripts/bench-peers.sh $(PEERS)
 
 faults: onnxruntime ## Thousands of faults, docs/reliability.md; TIER=medium takes 35 minutes, TIER=long 4 hours
 	ORT_DYLIB_PATH="$(ORT)" LINEPROOF_TIER="$(TIER)" $(CARGO) test --release --locked --test faults
