@@ -48,7 +48,7 @@ bench: ## The numbers of docs/performance.md, some ten minutes on a quiet machin
 bench-growth: ## How cost grows: 100,000 to ten million decisions; 20 GB of disk, about half an hour
 	scripts/bench-growth.sh
 
-bench-peers: onnxruntime ## Beside six other inference servers: benches/peers/README.md; 7 GB of Python packages, 80 minutes
+bench-peers: onnxruntime ## Beside six other inference servers: benches/peers/README.md; 4 GB of Python packages, 80 minutes
 	ORT_DYLIB_PATH="$(ORT)" scripts/bench-peers.sh $(PEERS)
 
 faults: onnxruntime ## Thousands of faults, docs/reliability.md; TIER=medium takes 35 minutes, TIER=long 4 hours

@@ -51,7 +51,16 @@ pub struct TuneArgs {
 pub fn run(args: &TuneArgs) -> anyhow::Result<ExitCode> {
     let providers: Result<Vec<Provider>, String> = args.providers.iter().map(|text| text.parse()).collect();
     let providers = match providers {
-        Ok(providers) => providers,
+        Ok(mut providers) => {
+            let mut seen = Vec::new();
+            providers.retain(|provider| {
+                !seen.contains(provider) && {
+                    seen.push(provider.clone());
+                    true
+                }
+            });
+            providers
+        }
         Err(reason) => return Ok(usage(&reason)),
     };
     if !(0.1..=600.0).contains(&args.seconds) {
@@ -143,6 +152,18 @@ impl Found {
         self.speeds.iter().filter(worth).max_by(|a, b| value(a).total_cmp(&value(b)))
     }
 
+    /// Batches that give more frames than any layout, on a provider that may be proposed.
+    fn best_batch(&self) -> Option<(&Provider, &Measured)> {
+        let most = self.best(|speed| speed.frames_per_s)?;
+        let first = &self.speeds.first()?.layout.provider;
+        let may = |provider: &Provider| {
+            provider == first || self.differences.iter().any(|(found, d)| found == provider && *d <= PARITY)
+        };
+        let batches = self.batches.iter().filter(|(provider, _)| may(provider));
+        let best = batches.max_by(|(_, a), (_, b)| frames_per_s(a).total_cmp(&frames_per_s(b)))?;
+        (frames_per_s(&best.1) > most.frames_per_s && best.1.frames > 1).then_some((&best.0, &best.1))
+    }
+
     fn words(&self, runtime: &OrtRuntime) -> String {
         let mut text = format!("{} cores, ONNX Runtime {}; inference alone\n\n", self.cores, runtime.version());
         // Writing to a String does not fail.
@@ -180,6 +201,10 @@ impl Found {
         if let Some(many) = self.best(|speed| speed.frames_per_s) {
             let _ = write!(text, "\nmost frames, for many cameras:\n{}", settings(many));
         }
+        if let Some((provider, measured)) = self.best_batch() {
+            let _ =
+                write!(text, "\nmore frames yet, run together:\n{}", shared_settings(provider, measured, self.cores));
+        }
         if let Some(one) = self.best(|speed| -speed.alone.as_secs_f64()) {
             let _ = write!(text, "\nsoonest answer, for one camera that waits for each verdict:\n{}", settings(one));
         }
@@ -213,6 +238,23 @@ impl Found {
             "failed": self.failed.iter().map(|(provider, why)| json!({ "provider": provider, "reason": why })).collect::<Vec<_>>(),
         })
     }
+}
+
+/// What the chosen size of batch gives.
+fn frames_per_s(measured: &Measured) -> f64 {
+    let chosen = measured.sizes.iter().find(|(frames, _)| *frames == measured.frames);
+    chosen.map_or(0.0, |(frames, took)| *frames as f64 / took.as_secs_f64())
+}
+
+/// Lines for `lineproof.toml`: one session of all cores, and workers enough to have a batch ready while one runs.
+fn shared_settings(provider: &Provider, measured: &Measured, cores: usize) -> String {
+    let took = measured.sizes.iter().find(|(frames, _)| *frames == measured.frames).map_or(Duration::ZERO, |(_, t)| *t);
+    let budget_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX).saturating_mul(2).max(1);
+    format!(
+        "  [inspect]\n  workers = {}\n  threads_per_worker = {cores}\n  [inference]\n  providers = [\"{provider}\"]\n  sessions = 1\n  batch_frames_max = {}\n  batch_budget_ms = {budget_ms}\n",
+        2 * measured.frames,
+        measured.frames
+    )
 }
 
 /// Lines for `lineproof.toml`.

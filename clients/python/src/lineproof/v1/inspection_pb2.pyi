@@ -470,6 +470,110 @@ class Refusal(_message.Message):
 Global___Refusal: _TypeAlias = Refusal  # noqa: Y015
 
 @_typing.final
+class GetPartRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENTRY_INDEX_FIELD_NUMBER: _builtins.int
+    WAIT_FIELD_NUMBER: _builtins.int
+    entry_index: _builtins.int
+    """`entry_index` of a decision on one of the part's views."""
+    @_builtins.property
+    def wait(self) -> _duration_pb2.Duration:
+        """How long to wait; unset: as long as the views may take. The gRPC deadline counts too; the shorter one wins."""
+
+    def __init__(
+        self,
+        *,
+        entry_index: _builtins.int = ...,
+        wait: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["wait", b"wait"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entry_index", b"entry_index", "wait", b"wait"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetPartRequest: _TypeAlias = GetPartRequest  # noqa: Y015
+
+@_typing.final
+class GetPartResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERDICT_FIELD_NUMBER: _builtins.int
+    COMPLETE_FIELD_NUMBER: _builtins.int
+    VIEWS_FIELD_NUMBER: _builtins.int
+    ENTRY_INDEX_FIELD_NUMBER: _builtins.int
+    LEAF_HASH_FIELD_NUMBER: _builtins.int
+    DECIDED_AT_FIELD_NUMBER: _builtins.int
+    verdict: Global___Verdict.ValueType
+    complete: _builtins.bool
+    """Whether every view was decided."""
+    entry_index: _builtins.int
+    """Where the part verdict stands in the log."""
+    leaf_hash: _builtins.bytes
+    """RFC 6962 leaf hash of the entry's bytes, 32 bytes."""
+    @_builtins.property
+    def views(self) -> _containers.RepeatedCompositeFieldContainer[Global___PartView]:
+        """In the order of the configuration; a view taken again is there again."""
+
+    @_builtins.property
+    def decided_at(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        verdict: Global___Verdict.ValueType = ...,
+        complete: _builtins.bool = ...,
+        views: _abc.Iterable[Global___PartView] | None = ...,
+        entry_index: _builtins.int = ...,
+        leaf_hash: _builtins.bytes = ...,
+        decided_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["decided_at", b"decided_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["complete", b"complete", "decided_at", b"decided_at", "entry_index", b"entry_index", "leaf_hash", b"leaf_hash", "verdict", b"verdict", "views", b"views"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetPartResponse: _TypeAlias = GetPartResponse  # noqa: Y015
+
+@_typing.final
+class PartView(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VIEW_FIELD_NUMBER: _builtins.int
+    LINE_FIELD_NUMBER: _builtins.int
+    STATION_FIELD_NUMBER: _builtins.int
+    CAMERA_FIELD_NUMBER: _builtins.int
+    VERDICT_FIELD_NUMBER: _builtins.int
+    ENTRY_INDEX_FIELD_NUMBER: _builtins.int
+    view: _builtins.str
+    line: _builtins.str
+    station: _builtins.str
+    camera: _builtins.str
+    verdict: Global___Verdict.ValueType
+    """UNDEFINED: no frame of this view was decided in time."""
+    entry_index: _builtins.int
+    def __init__(
+        self,
+        *,
+        view: _builtins.str = ...,
+        line: _builtins.str = ...,
+        station: _builtins.str = ...,
+        camera: _builtins.str = ...,
+        verdict: Global___Verdict.ValueType = ...,
+        entry_index: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_entry_index", b"_entry_index", "entry_index", b"entry_index"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_entry_index", b"_entry_index", "camera", b"camera", "entry_index", b"entry_index", "line", b"line", "station", b"station", "verdict", b"verdict", "view", b"view"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__entry_index: _TypeAlias = _typing.Literal["entry_index"]  # noqa: Y015
+    _WhichOneofArgType__entry_index: _TypeAlias = _typing.Literal["_entry_index", b"_entry_index"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__entry_index) -> _WhichOneofReturnType__entry_index | None: ...
+
+Global___PartView: _TypeAlias = PartView  # noqa: Y015
+
+@_typing.final
 class ClosePeriodRequest(_message.Message):
     """What the line says of one camera's frames."""
 

@@ -45,6 +45,11 @@ class InspectionServiceStub(object):
                 request_serializer=lineproof_dot_v1_dot_inspection__pb2.InspectRequest.SerializeToString,
                 response_deserializer=lineproof_dot_v1_dot_inspection__pb2.InspectStreamResponse.FromString,
                 _registered_method=True)
+        self.GetPart = channel.unary_unary(
+                '/lineproof.v1.InspectionService/GetPart',
+                request_serializer=lineproof_dot_v1_dot_inspection__pb2.GetPartRequest.SerializeToString,
+                response_deserializer=lineproof_dot_v1_dot_inspection__pb2.GetPartResponse.FromString,
+                _registered_method=True)
         self.ClosePeriod = channel.unary_unary(
                 '/lineproof.v1.InspectionService/ClosePeriod',
                 request_serializer=lineproof_dot_v1_dot_inspection__pb2.ClosePeriodRequest.SerializeToString,
@@ -75,6 +80,16 @@ class InspectionServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetPart(self, request, context):
+        """The verdict on a whole part that several cameras see, as soon as all views are decided or their time is over: the worst view's,
+        and NOT_DECIDABLE where a view is missing. Ask with the entry of any of its decisions.
+
+        FAILED_PRECONDITION: the decision's product is not joined from views. DEADLINE_EXCEEDED: no verdict yet, ask again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ClosePeriod(self, request, context):
         """Says how many frames and parts a camera had in a period; the log then holds for good whether each is accounted for.
 
@@ -99,6 +114,11 @@ def add_InspectionServiceServicer_to_server(servicer, server):
                     servicer.InspectStream,
                     request_deserializer=lineproof_dot_v1_dot_inspection__pb2.InspectRequest.FromString,
                     response_serializer=lineproof_dot_v1_dot_inspection__pb2.InspectStreamResponse.SerializeToString,
+            ),
+            'GetPart': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetPart,
+                    request_deserializer=lineproof_dot_v1_dot_inspection__pb2.GetPartRequest.FromString,
+                    response_serializer=lineproof_dot_v1_dot_inspection__pb2.GetPartResponse.SerializeToString,
             ),
             'ClosePeriod': grpc.unary_unary_rpc_method_handler(
                     servicer.ClosePeriod,
@@ -161,6 +181,33 @@ class InspectionService(object):
             '/lineproof.v1.InspectionService/InspectStream',
             lineproof_dot_v1_dot_inspection__pb2.InspectRequest.SerializeToString,
             lineproof_dot_v1_dot_inspection__pb2.InspectStreamResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetPart(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lineproof.v1.InspectionService/GetPart',
+            lineproof_dot_v1_dot_inspection__pb2.GetPartRequest.SerializeToString,
+            lineproof_dot_v1_dot_inspection__pb2.GetPartResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -44,6 +44,12 @@ class InspectionServiceStub:
     """The same for a stream of frames. Each frame gets exactly one answer, in the order the verdicts become durable;
     match them by frame_id. A refused frame is answered with `refused` and does not end the stream.
     """
+    GetPart: _grpc.UnaryUnaryMultiCallable[_inspection_pb2.GetPartRequest, _inspection_pb2.GetPartResponse]
+    """The verdict on a whole part that several cameras see, as soon as all views are decided or their time is over: the worst view's,
+    and NOT_DECIDABLE where a view is missing. Ask with the entry of any of its decisions.
+
+    FAILED_PRECONDITION: the decision's product is not joined from views. DEADLINE_EXCEEDED: no verdict yet, ask again.
+    """
     ClosePeriod: _grpc.UnaryUnaryMultiCallable[_inspection_pb2.ClosePeriodRequest, _inspection_pb2.ClosePeriodResponse]
     """Says how many frames and parts a camera had in a period; the log then holds for good whether each is accounted for.
 
@@ -68,6 +74,12 @@ class InspectionServiceAsyncStub(InspectionServiceStub):
     InspectStream: _aio.StreamStreamMultiCallable[_inspection_pb2.InspectRequest, _inspection_pb2.InspectStreamResponse]  # type: ignore[assignment]
     """The same for a stream of frames. Each frame gets exactly one answer, in the order the verdicts become durable;
     match them by frame_id. A refused frame is answered with `refused` and does not end the stream.
+    """
+    GetPart: _aio.UnaryUnaryMultiCallable[_inspection_pb2.GetPartRequest, _inspection_pb2.GetPartResponse]  # type: ignore[assignment]
+    """The verdict on a whole part that several cameras see, as soon as all views are decided or their time is over: the worst view's,
+    and NOT_DECIDABLE where a view is missing. Ask with the entry of any of its decisions.
+
+    FAILED_PRECONDITION: the decision's product is not joined from views. DEADLINE_EXCEEDED: no verdict yet, ask again.
     """
     ClosePeriod: _aio.UnaryUnaryMultiCallable[_inspection_pb2.ClosePeriodRequest, _inspection_pb2.ClosePeriodResponse]  # type: ignore[assignment]
     """Says how many frames and parts a camera had in a period; the log then holds for good whether each is accounted for.
@@ -102,6 +114,18 @@ class InspectionServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_inspection_pb2.InspectStreamResponse], _abc.AsyncIterator[_inspection_pb2.InspectStreamResponse]]:
         """The same for a stream of frames. Each frame gets exactly one answer, in the order the verdicts become durable;
         match them by frame_id. A refused frame is answered with `refused` and does not end the stream.
+        """
+
+    @_abc_1.abstractmethod
+    def GetPart(
+        self,
+        request: _inspection_pb2.GetPartRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_inspection_pb2.GetPartResponse, _abc.Awaitable[_inspection_pb2.GetPartResponse]]:
+        """The verdict on a whole part that several cameras see, as soon as all views are decided or their time is over: the worst view's,
+        and NOT_DECIDABLE where a view is missing. Ask with the entry of any of its decisions.
+
+        FAILED_PRECONDITION: the decision's product is not joined from views. DEADLINE_EXCEEDED: no verdict yet, ask again.
         """
 
     @_abc_1.abstractmethod

@@ -212,6 +212,7 @@ class RegistryResponse(_message.Message):
     RETIRED_FIELD_NUMBER: _builtins.int
     REFUSED_FIELD_NUMBER: _builtins.int
     ASSIGNED_FIELD_NUMBER: _builtins.int
+    UNASSIGNED_FIELD_NUMBER: _builtins.int
     RECORDED_FIELD_NUMBER: _builtins.int
     IS_RUNNING_FIELD_NUMBER: _builtins.int
     is_running: _builtins.bool
@@ -231,6 +232,10 @@ class RegistryResponse(_message.Message):
     @_builtins.property
     def assigned(self) -> _containers.RepeatedCompositeFieldContainer[Global___RegistryResponse.Assigned]: ...
     @_builtins.property
+    def unassigned(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Products that have no recipe any more: their frames must name one."""
+
+    @_builtins.property
     def recorded(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Entries that record it."""
 
@@ -241,12 +246,13 @@ class RegistryResponse(_message.Message):
         retired: _abc.Iterable[_builtins.str] | None = ...,
         refused: _abc.Iterable[Global___RegistryResponse.Refused] | None = ...,
         assigned: _abc.Iterable[Global___RegistryResponse.Assigned] | None = ...,
+        unassigned: _abc.Iterable[_builtins.str] | None = ...,
         recorded: _abc.Iterable[_builtins.int] | None = ...,
         is_running: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["activated", b"activated", "assigned", b"assigned", "is_running", b"is_running", "recorded", b"recorded", "refused", b"refused", "retired", b"retired"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activated", b"activated", "assigned", b"assigned", "is_running", b"is_running", "recorded", b"recorded", "refused", b"refused", "retired", b"retired", "unassigned", b"unassigned"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
