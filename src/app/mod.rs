@@ -37,6 +37,8 @@ pub mod logging;
 #[cfg(feature = "server")]
 pub mod model;
 #[cfg(feature = "server")]
+mod model_add;
+#[cfg(feature = "server")]
 mod registry;
 #[cfg(feature = "server")]
 pub mod reindex;
