@@ -12,7 +12,7 @@ use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::{model_add, registry};
+use super::{model_add, model_unbake, registry};
 use crate::adapters::ort::{OrtRuntime, find_library};
 use crate::{
     adapters::trial::{self, ProcessTrial},
@@ -30,6 +30,8 @@ pub enum ModelCommand {
     Check(CheckArgs),
     /// Make a recipe folder for an exported model: what its exporter wrote down, and questions about the rest
     Add(model_add::AddArgs),
+    /// Give out the raw score and map of an anomalib export, in a new file
+    Unbake(model_unbake::UnbakeArgs),
     /// List recipes, whether they serve, and the products they inspect
     List(registry::ListArgs),
     /// Have a recipe inspect a product from now on, without stopping the line
@@ -64,6 +66,7 @@ pub fn run(command: &ModelCommand) -> anyhow::Result<ExitCode> {
     match command {
         ModelCommand::Check(args) => Ok(run_check(args)),
         ModelCommand::Add(args) => Ok(model_add::run(args)),
+        ModelCommand::Unbake(args) => Ok(model_unbake::run(args)),
         ModelCommand::List(args) => registry::list(args),
         ModelCommand::Activate(args) => registry::activate(args),
         ModelCommand::Rollback(args) => registry::roll_back(args),

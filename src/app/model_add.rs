@@ -31,6 +31,7 @@ use crate::{
 /// questions in the recipe, and no service loads it before they are answered.
 #[derive(Debug, Args)]
 #[command(
+    disable_version_flag = true,
     after_help = "Exit status: 0 added, 1 no recipe could serve this model or its version exists, 2 the command could not be carried out.\n\
                   A running service takes the folder up by `lineproof model reload`."
 )]
@@ -231,7 +232,7 @@ impl Added {
         } else {
             text += &format!("no service loads it before these are answered in {}:\n", recipe.display());
             for question in &draft.questions {
-                text += &format!("  {}\n", clean(&question.to_string()));
+                text += &format!("  {question}\n");
             }
             text += &format!(
                 "then: lineproof model check {} --recipe {}\n",

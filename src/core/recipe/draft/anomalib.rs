@@ -3,8 +3,11 @@
 //! Their graph begins with what anomalib's pre-processor does, normalising included, and takes RGB from 0 to 1. It ends with
 //! its post-processor: scores scaled so that the threshold found in validation is 0.5, and cut to 0..1.
 
-use super::{DraftError, Image, Plan, Wishes, is_unresized, labels::Labels, lines::Lines};
-use crate::core::model::ModelFacts;
+use super::{DraftError, Image, Plan, Wishes, is_unresized, labels::Labels, lines::Lines, number};
+use crate::core::model::{
+    ModelFacts,
+    unbake::{RAW_OUTPUTS, threshold_property},
+};
 
 const SCORE: &str = "pred_score";
 const MAP: &str = "anomaly_map";
@@ -49,18 +52,41 @@ pub(super) fn plan(facts: &ModelFacts, image: &Image<'_>, wishes: &Wishes) -> Re
         1,
         "an anomaly model",
     )?;
+    let [raw_score, raw_map] = RAW_OUTPUTS.map(|(_, name)| raw_threshold(facts, name));
     let mut output = Lines::default();
-    output.text("kind", "anomaly", "").text("tensor", MAP, "").text("score_tensor", SCORE, "");
+    output.text("kind", "anomaly", "");
+    if raw_map.is_some() && raw_score.is_some() {
+        output.text("tensor", RAW_OUTPUTS[1].1, "Before anomalib scales and cuts them.");
+        output.text("score_tensor", RAW_OUTPUTS[0].1, "");
+    } else {
+        output.text("tensor", MAP, "").text("score_tensor", SCORE, "");
+    }
     output.text("activation", "none", "");
     labels.write(&mut output);
-    output.known("pixel_threshold", "0.5", "Where anomalib's own pred_mask begins.");
+    let (pixel_threshold, reject) = raw_map.zip(raw_score).unwrap_or((0.5, 0.5));
+    output.known("pixel_threshold", number(pixel_threshold), "Where anomalib's own pred_mask begins.");
 
     let mut policy = Lines::default();
-    policy.text(
-        "comparator",
-        ">",
-        "As pred_label: anomalib compares its scaled score with 0.5, where the threshold found in validation lies. Scores beyond \
-         0 and 1 were cut in the graph.",
-    );
-    Ok(Some(Plan { origin: "anomalib 2 anomaly model".into(), input, output, labels, policy, reject: Some(0.5) }))
+    let (why, origin) = if raw_score.is_some() {
+        (
+            "As pred_label. reject is the threshold that anomalib found in validation, on the raw scale.",
+            "anomalib 2 anomaly model, raw scores",
+        )
+    } else {
+        (
+            "As pred_label: anomalib compares its scaled score with 0.5, where the threshold found in validation lies. Scores \
+             beyond 0 and 1 were cut in the graph; `lineproof model unbake` gives the raw ones out.",
+            "anomalib 2 anomaly model",
+        )
+    };
+    policy.text("comparator", ">", why);
+    Ok(Some(Plan { origin: origin.into(), input, output, labels, policy, reject: Some(reject) }))
+}
+
+/// The threshold of a raw output that `model unbake` added.
+fn raw_threshold(facts: &ModelFacts, name: &str) -> Option<f32> {
+    let property = threshold_property(name);
+    let (_, value) = facts.metadata.iter().find(|(key, _)| *key == property)?;
+    let is_there = facts.outputs.iter().any(|output| output.name == name);
+    value.parse().ok().filter(|value: &f32| value.is_finite() && is_there)
 }

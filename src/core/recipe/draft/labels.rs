@@ -65,8 +65,12 @@ impl Labels {
             lines.known("labels", quoted_list(&self.names), &self.note);
             return;
         }
-        let many = self.count.map_or("the classes".to_owned(), |count| format!("the {count} classes"));
-        let question = asked(&format!("what are {many} called, in the order of the model's output?"));
+        let question = match self.count {
+            Some(1) => "what is the one class called?".to_owned(),
+            Some(count) => format!("what are the {count} classes called, in the order of the model's output?"),
+            None => "what are the classes called, in the order of the model's output?".to_owned(),
+        };
+        let question = asked(&question);
         lines.known(
             "labels",
             format!("[{question}]"),

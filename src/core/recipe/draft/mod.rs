@@ -29,7 +29,7 @@ const FRAME_SIDE_PX: u32 = 4096;
 /// What the user said of a model.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Wishes {
-    /// What the recipe is called for people; what the file was recognised as if it is empty.
+    /// What the recipe is called for people; empty: its name, and what the file was recognised as.
     pub title: String,
     /// Names of the classes in the model's order.
     pub labels: Option<Vec<String>>,
@@ -106,7 +106,7 @@ pub fn draft(
 
 fn write(plan: &Plan, digest: Blake3Digest, reference: &RecipeRef, wishes: &Wishes) -> Result<String, DraftError> {
     let (name, version) = reference.as_str().split_once('@').unwrap_or((reference.as_str(), ""));
-    let title = if wishes.title.is_empty() { &plan.origin } else { &wishes.title };
+    let title = if wishes.title.is_empty() { format!("{name}, {}", plan.origin) } else { wishes.title.clone() };
     let title: String = title.chars().filter(|char| !char.is_control()).take(TITLE_BYTES_MAX / 4).collect();
     let mut head = Lines::default();
     head.comment(&format!(
