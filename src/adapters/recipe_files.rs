@@ -82,7 +82,50 @@ pub fn load(recipes: &Path, calibrations: &Path, reference: &RecipeRef) -> Resul
     Ok(LoadedRecipe { recipe, calibration, model: model.into(), template, texts, tried: None })
 }
 
-fn folder_of(recipes: &Path, reference: &RecipeRef) -> PathBuf {
+/// Adds a recipe and its model as a folder of their own, whole or not at all, durably. They are written into a folder
+/// whose name begins with a dot, which [`list`] passes over, and which then gets its name in one step. After a crash
+/// before that it lies there without effect, and may be deleted.
+///
+/// # Errors
+/// Of kind `AlreadyExists`, whatever else happens at the same time, if this version is there; others when something
+/// cannot be written.
+pub fn add(recipes: &Path, reference: &RecipeRef, recipe: &str, model_file: &str, model: &[u8]) -> io::Result<PathBuf> {
+    let folder = folder_of(recipes, reference);
+    let versions = folder.parent().unwrap_or(recipes).to_owned();
+    let is_new_name = !versions.exists();
+    fs::create_dir_all(&versions)?;
+    let unfinished = versions.join(format!(".{}.{}", file_name(&folder), std::process::id()));
+    let written = write_folder(&unfinished, &[(RECIPE_FILE, recipe.as_bytes()), (model_file, model)]).and_then(|()| {
+        use rustix::fs::{CWD, RenameFlags, renameat_with};
+        Ok(renameat_with(CWD, &unfinished, CWD, &folder, RenameFlags::NOREPLACE)?)
+    });
+    if let Err(error) = written {
+        // What is left of it has no effect; the error is what its reader needs to hear.
+        let _ = fs::remove_dir_all(&unfinished);
+        if is_new_name {
+            let _ = fs::remove_dir(&versions);
+        }
+        return Err(error);
+    }
+    fs::File::open(&versions)?.sync_all()?;
+    fs::File::open(recipes)?.sync_all()?;
+    Ok(folder)
+}
+
+fn write_folder(folder: &Path, files: &[(&str, &[u8])]) -> io::Result<()> {
+    use io::Write as _;
+    fs::create_dir(folder)?;
+    for (name, bytes) in files {
+        let mut file = fs::File::create_new(folder.join(name))?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+    }
+    fs::File::open(folder)?.sync_all()
+}
+
+/// Where a recipe lies.
+#[must_use]
+pub fn folder_of(recipes: &Path, reference: &RecipeRef) -> PathBuf {
     let (name, version) = reference.as_str().split_once('@').unwrap_or((reference.as_str(), ""));
     recipes.join(name).join(version)
 }

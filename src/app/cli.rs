@@ -60,7 +60,7 @@ enum ServerCommand {
     Replay(super::replay::ReplayArgs),
     /// Answer an auditor's nonce with the entries it picks and their proofs
     Challenge(super::challenge::ChallengeArgs),
-    /// Models and recipes: look at them, and choose which inspects a product
+    /// Models and recipes: look at them, add them, and choose which inspects a product
     #[command(subcommand)]
     Model(super::model::ModelCommand),
     /// Measure how a model runs best on this machine, and what to write into lineproof.toml

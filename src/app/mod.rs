@@ -37,6 +37,10 @@ pub mod logging;
 #[cfg(feature = "server")]
 pub mod model;
 #[cfg(feature = "server")]
+mod model_add;
+#[cfg(feature = "server")]
+mod model_unbake;
+#[cfg(feature = "server")]
 mod registry;
 #[cfg(feature = "server")]
 pub mod reindex;

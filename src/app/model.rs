@@ -12,7 +12,7 @@ use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::registry;
+use super::{model_add, model_unbake, registry};
 use crate::adapters::ort::{OrtRuntime, find_library};
 use crate::{
     adapters::trial::{self, ProcessTrial},
@@ -28,6 +28,10 @@ use crate::{
 pub enum ModelCommand {
     /// Say what is in an ONNX file, and whether this service would load it
     Check(CheckArgs),
+    /// Make a recipe folder for an exported model: what its exporter wrote down, and questions about the rest
+    Add(model_add::AddArgs),
+    /// Give out the raw score and map of an anomalib export, in a new file
+    Unbake(model_unbake::UnbakeArgs),
     /// List recipes, whether they serve, and the products they inspect
     List(registry::ListArgs),
     /// Have a recipe inspect a product from now on, without stopping the line
@@ -61,6 +65,8 @@ pub struct CheckArgs {
 pub fn run(command: &ModelCommand) -> anyhow::Result<ExitCode> {
     match command {
         ModelCommand::Check(args) => Ok(run_check(args)),
+        ModelCommand::Add(args) => Ok(model_add::run(args)),
+        ModelCommand::Unbake(args) => Ok(model_unbake::run(args)),
         ModelCommand::List(args) => registry::list(args),
         ModelCommand::Activate(args) => registry::activate(args),
         ModelCommand::Rollback(args) => registry::roll_back(args),
@@ -128,7 +134,7 @@ fn check(args: &CheckArgs) -> anyhow::Result<Found> {
     Ok(Found { file: args.file.clone(), digest, bytes: bytes.len(), facts, trial })
 }
 
-fn try_out(spec: &ModelSpec, library: PathBuf) -> anyhow::Result<Result<TrialReport, String>> {
+pub(super) fn try_out(spec: &ModelSpec, library: PathBuf) -> anyhow::Result<Result<TrialReport, String>> {
     let trial = ProcessTrial::new(library).context("this program cannot start itself anew")?;
     Ok(trial.try_out(spec, &SessionOptions::default()).map_err(|error| match error {
         InferenceError::Trial { reason, .. } => reason,
@@ -152,7 +158,7 @@ pub(super) fn spec_of_file(file: &Path, recipe: Option<&Path>) -> anyhow::Result
 }
 
 /// What a recipe could say of a model: its one image input, and its outputs of float32.
-fn spec_of(facts: &ModelFacts, bytes: Arc<[u8]>, digest: Blake3Digest) -> Result<ModelSpec, String> {
+pub(super) fn spec_of(facts: &ModelFacts, bytes: Arc<[u8]>, digest: Blake3Digest) -> Result<ModelSpec, String> {
     let [input] = facts.inputs.as_slice() else {
         let inputs = facts.inputs.iter().map(tensor).collect::<Vec<_>>().join(", ");
         return Err(format!("one image tensor is fed, it takes {}: {inputs}", facts.inputs.len()));
@@ -181,7 +187,7 @@ fn read_recipe(path: &Path) -> anyhow::Result<Recipe> {
     Recipe::parse(&text).with_context(|| path.display().to_string())
 }
 
-fn read_up_to(path: &Path, bytes_max: usize) -> anyhow::Result<Vec<u8>> {
+pub(super) fn read_up_to(path: &Path, bytes_max: usize) -> anyhow::Result<Vec<u8>> {
     let file = std::fs::File::open(path).with_context(|| path.display().to_string())?;
     let mut bytes = Vec::new();
     file.take(bytes_max as u64 + 1).read_to_end(&mut bytes).with_context(|| path.display().to_string())?;
@@ -202,11 +208,9 @@ impl Found {
         let _ = match &self.trial {
             Ok(report) => writeln!(
                 text,
-                "  canary      {}\n  trial       loaded in {} ms, first run {} ms, {} of memory\nthis service would load it.",
+                "  canary      {}\n  trial       {}\nthis service would load it.",
                 report.canary,
-                report.load_ms,
-                report.run_ms,
-                megabytes(report.peak_bytes)
+                trial_in_words(report)
             ),
             Err(reason) => writeln!(text, "this service would NOT load it: {reason}"),
         };
@@ -274,6 +278,11 @@ impl Found {
     }
 }
 
+pub(super) fn trial_in_words(report: &TrialReport) -> String {
+    let TrialReport { load_ms, run_ms, peak_bytes, .. } = report;
+    format!("loaded in {load_ms} ms, first run {run_ms} ms, {} of memory", megabytes(*peak_bytes))
+}
+
 /// Name, type and shape of an input or output; `?` is an open dimension.
 fn tensor(fact: &TensorFact) -> String {
     let element = fact.element.map_or("of no declared type".to_owned(), |element| element.to_string());
@@ -284,7 +293,7 @@ fn tensor(fact: &TensorFact) -> String {
 }
 
 /// Text from the file as a terminal may show it.
-fn clean(text: &str) -> String {
+pub(super) fn clean(text: &str) -> String {
     const CHARS_MAX: usize = 160;
     let cut: String = text.chars().take(CHARS_MAX).collect();
     let more = if cut.len() < text.len() { "…" } else { "" };

@@ -1,6 +1,6 @@
 //! What a model that was let in is: for people, and for whoever stores, shows or compares models.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::{
     bounds::Bounds,
@@ -41,12 +41,26 @@ pub struct TensorFact {
     pub element: Option<ElementType>,
     /// None: no shape is declared. An open dimension is None.
     pub dims: Option<Vec<Option<u64>>>,
+    /// The operator that makes an output, not counting `Identity`; empty for an input or a constant.
+    pub made_by: String,
 }
 
 impl TensorFact {
-    fn of(info: &ValueInfo<'_>) -> Self {
-        Self { name: info.name.to_owned(), element: info.element, dims: info.dims.clone() }
+    fn of(info: &ValueInfo<'_>, made_by: &str) -> Self {
+        let (name, made_by) = (info.name.to_owned(), made_by.to_owned());
+        Self { name, element: info.element, dims: info.dims.clone(), made_by }
     }
+}
+
+/// The operator that makes each value, looked for through `Identity`.
+fn makers<'a>(graph: &Graph<'a>) -> HashMap<&'a str, &'a str> {
+    let mut makers = HashMap::new();
+    for node in &graph.nodes {
+        let passed_on = node.inputs.first().filter(|_| node.operator == "Identity").and_then(|input| makers.get(input));
+        let operator = passed_on.copied().unwrap_or(node.operator);
+        makers.extend(node.outputs.iter().map(|output| (*output, operator)));
+    }
+    makers
 }
 
 impl ModelFacts {
@@ -62,13 +76,23 @@ pub(super) fn of_model(bytes: usize, model: &Model<'_>, opset: i64, bounds: &Bou
     let defaults: HashSet<&str> = graph.initializers.iter().map(|tensor| tensor.name).collect();
     let mut counts = Counts::default();
     counts.graph(graph);
+    let makers = makers(graph);
     ModelFacts {
         bytes,
         ir_version: model.ir_version,
         opset,
         producer: format!("{} {}", model.producer, model.producer_version).trim().to_owned(),
-        inputs: graph.inputs.iter().filter(|input| !defaults.contains(input.name)).map(TensorFact::of).collect(),
-        outputs: graph.outputs.iter().map(TensorFact::of).collect(),
+        inputs: graph
+            .inputs
+            .iter()
+            .filter(|input| !defaults.contains(input.name))
+            .map(|input| TensorFact::of(input, ""))
+            .collect(),
+        outputs: graph
+            .outputs
+            .iter()
+            .map(|output| TensorFact::of(output, makers.get(output.name).copied().unwrap_or("")))
+            .collect(),
         operators: counts.operators,
         parameters: counts.parameters,
         multiplications: bounds.work as u64,

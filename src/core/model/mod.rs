@@ -19,6 +19,7 @@ pub mod sample;
 mod structure;
 #[cfg(test)]
 mod tests;
+pub mod unbake;
 mod wire;
 
 use std::fmt;

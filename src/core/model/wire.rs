@@ -82,6 +82,11 @@ impl<'a, 'm> Fields<'a, 'm> {
         Self { rest: message, meter }
     }
 
+    /// Bytes of the message that no field was read from yet.
+    pub fn left(&self) -> usize {
+        self.rest.len()
+    }
+
     fn field(&mut self) -> Result<(u32, Wire<'a>), WireError> {
         self.meter.count()?;
         let tag = varint(&mut self.rest)?;

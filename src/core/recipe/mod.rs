@@ -5,6 +5,9 @@
 
 mod calibration;
 mod detection;
+#[cfg(feature = "server")]
+pub mod draft;
+mod open;
 mod output;
 mod parse;
 mod reader;
@@ -19,6 +22,7 @@ use std::{fmt, str::FromStr};
 
 pub use calibration::{COEFFICIENT_MAX, Calibration, Method, NOTE_BYTES_MAX};
 pub use detection::{BOXES_MAX, BoxLabels, BoxLayout, Detection};
+pub use open::Question;
 pub use output::{Activation, MapScore, Output, OutputKind};
 use parse::{name, version};
 pub use region::{CORNERS_MAX, Region, SHAPES_MAX, Shape};
@@ -67,10 +71,20 @@ pub enum RecipeError {
     Syntax { line: usize, column: usize, problem: String },
     #[error("line {line}, column {column}: `{key}` {problem}")]
     Key { line: usize, column: usize, key: String, problem: String },
+    #[error("{} to answer, then it is a recipe: {}", plural(questions.len()), listed(questions))]
+    Unanswered { questions: Vec<Question> },
     #[error("recipe {recipe} names calibration {named}, the file given is {found}; put the right file there")]
     OtherCalibration { recipe: RecipeRef, named: Blake3Digest, found: Blake3Digest },
     #[error("calibration {calibration} was fitted on model {fitted_on}, recipe {recipe} names {model}; fit it anew")]
     OtherModel { recipe: RecipeRef, calibration: String, fitted_on: Blake3Digest, model: Blake3Digest },
+}
+
+fn plural(questions: usize) -> String {
+    if questions == 1 { "one question is".to_owned() } else { format!("{questions} questions are") }
+}
+
+fn listed(questions: &[Question]) -> String {
+    questions.iter().map(Question::to_string).collect::<Vec<_>>().join("; ")
 }
 
 /// A validated recipe, format 1 or 2. Everything that format 1 cannot say is absent in it.

@@ -21,6 +21,10 @@ const NORMALISATION_MAX: f32 = 1.0e6;
 
 pub(super) fn recipe(text: &str) -> Result<Recipe, RecipeError> {
     let document = Document::parse(text)?;
+    let questions = document.questions();
+    if !questions.is_empty() {
+        return Err(RecipeError::Unanswered { questions });
+    }
     let mut root = document.root();
     let format = root.required("format")?.integer(1..=FORMAT_MAX)?;
     let name = name(&root.required("name")?)?;

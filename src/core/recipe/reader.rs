@@ -7,7 +7,10 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use super::{RecipeError, TEXT_BYTES_MAX};
+use super::{
+    RecipeError, TEXT_BYTES_MAX,
+    open::{self, Question},
+};
 use crate::types::{Blake3Digest, Score};
 
 /// The parsed text with its positions.
@@ -43,6 +46,11 @@ impl<'t> Document<'t> {
             RecipeError::Syntax { line, column, problem: error.message().to_owned() }
         })?;
         Ok(Self { text, root })
+    }
+
+    /// What somebody still has to answer.
+    pub(super) fn questions(&self) -> Vec<Question> {
+        open::questions(self.text, self.root.get_ref())
     }
 
     pub(super) fn root(&self) -> Section<'_> {
@@ -225,7 +233,7 @@ fn shortened(text: &str) -> String {
 }
 
 /// Line and column, both from 1, columns in characters.
-fn place(text: &str, offset: usize) -> (usize, usize) {
+pub(super) fn place(text: &str, offset: usize) -> (usize, usize) {
     let before = text.get(..offset).unwrap_or(text);
     let line_start = before.rfind('\n').map_or(0, |at| at + 1);
     (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
