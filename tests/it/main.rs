@@ -24,5 +24,6 @@ mod periods;
 mod registry;
 mod replay;
 mod retention;
+mod skew;
 mod syscalls;
 mod witness;
