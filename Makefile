@@ -8,6 +8,7 @@ export LINEPROOF_BUILD ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null)
 ORT = $(shell scripts/fetch-onnxruntime.sh)
 
 .PHONY: help demo test check lint unit verifier page real bench bench-growth bench-peers faults planted onnxruntime clean
+.PHONY: help demo test check lint unit verifier page real skew bench bench-growth faults planted onnxruntime clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -41,6 +42,9 @@ page: ## The page that verifies in a browser: built from its sources, the same v
 real: onnxruntime ## Real parts through the running service; writes docs/accuracy.md
 	$(CARGO) build --release --locked
 	ORT_DYLIB_PATH="$(ORT)" scripts/real.sh
+
+skew: onnxruntime ## Our scores against those of the tools that exported the model; installs 7 GB of them; writes docs/skew.md
+	ORT_DYLIB_PATH="$(ORT)" scripts/skew.sh
 
 bench: ## The numbers of docs/performance.md, some ten minutes on a quiet machine
 	scripts/bench.sh

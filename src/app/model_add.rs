@@ -14,8 +14,9 @@ use super::{
     config::Config,
     model::{self, clean, read_up_to, spec_of, try_out},
 };
+use crate::adapters::ort::find_library;
 use crate::{
-    adapters::{ort::find_library, recipe_files},
+    adapters::recipe_files,
     core::{
         model::{MODEL_BYTES_MAX, check},
         recipe::{

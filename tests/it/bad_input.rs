@@ -101,7 +101,7 @@ fn an_unreadable_configuration_is_named_by_line_and_key() {
     plant.edit_config("workers = 0", "worker = 0");
     let ended = plant.try_serve().err().expect("the service must not start");
     assert_eq!(ended.code, Some(1));
-    assert!(ended.log.contains("line 16") && ended.log.contains("worker"), "{}", ended.log);
+    assert!(ended.log.contains("line 21") && ended.log.contains("worker"), "{}", ended.log);
 }
 
 #[test]
@@ -109,7 +109,7 @@ fn a_port_in_use_is_named() {
     let plant = Plant::new();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    plant.edit_config("127.0.0.1:0", &address);
+    plant.listen_at(&address);
     let ended = plant.try_serve().err().expect("the service must not start");
     assert_eq!(ended.code, Some(1));
     assert!(ended.log.contains(&address) && ended.log.contains("in use"), "{}", ended.log);

@@ -261,7 +261,7 @@ fn history_and_show_find_the_part_with_and_without_a_running_service() {
     let shown = plant.run(&["show", "line-1/cam-1/f4"]);
     assert!(shown.status.success() && text(&shown).contains("SN-00004"), "{}", text(&shown));
 
-    plant.edit_config("[listen]\naddress = \"127.0.0.1:0", &format!("[listen]\naddress = \"127.0.0.1:{}", free_port()));
+    plant.listen_at(&format!("127.0.0.1:{}", free_port()));
     let _service = plant.serve();
     let online = plant.run(&["history", "--part", "SN-00004", "--json"]);
     assert!(online.status.success(), "{}", text(&online));

@@ -115,6 +115,11 @@ impl Plant {
         ClientPem { authority, client }
     }
 
+    /// Has the line's side listen at `address` instead of at a port that is free.
+    pub fn listen_at(&self, address: &str) {
+        self.edit_config("[listen]\naddress = \"127.0.0.1:0\"", &format!("[listen]\naddress = \"{address}\""));
+    }
+
     pub fn serve(&self) -> Service {
         match self.try_serve() {
             Ok(service) => service,

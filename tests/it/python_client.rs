@@ -88,7 +88,7 @@ fn the_folder_example_survives_kill_9_of_the_service_and_ends_as_lineproof_camer
     let service = plant.serve();
     // After its restart the service listens where it was.
     let address = service.address.clone();
-    plant.edit_config("[listen]\naddress = \"127.0.0.1:0", &format!("[listen]\naddress = \"{address}"));
+    plant.listen_at(&address);
     let stream = || {
         let mut command = Command::new(&python);
         command.arg(STREAM_FOLDER).arg(&frames).arg("--server").arg(format!("http://{address}"));
