@@ -7,8 +7,7 @@ export LINEPROOF_BUILD ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null)
 # The path of ONNX Runtime's library: the user's ORT_DYLIB_PATH wins, else the pinned one is fetched once into .cache/.
 ORT = $(shell scripts/fetch-onnxruntime.sh)
 
-.PHONY: help demo test check lint unit verifier page real bench bench-growth bench-peers faults planted onnxruntime clean
-.PHONY: help demo test check lint unit verifier page real skew bench bench-growth faults planted onnxruntime clean
+.PHONY: help demo test check lint unit verifier page real skew bench bench-growth bench-peers faults planted onnxruntime clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14

@@ -74,8 +74,7 @@ struct Compared {
 #[test]
 fn committed_models_of_each_tool_score_as_the_tool_does() {
     let compared = compare(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/skew"));
-    assert_eq!(compared.len(), 5, "one of each tool");
-    assert!(compared.iter().any(|case| case.boxes > 0), "boxes were compared");
+    assert_eq!(compared.len(), 3, "one of each tool whose exports may be kept here");
     for case in &compared {
         assert!(case.wrong.is_empty(), "{}: {}", case.name, case.wrong.join("\n"));
         assert!(case.not_ok > 0 && case.not_ok < case.images, "{}: only one verdict", case.name);

@@ -202,7 +202,7 @@ fn verdicts_go_on_without_the_witness_and_its_return_covers_what_was_missed() {
     configure(&plant, &host.table("oem", &host.url()));
     let policy = policy(&plant, "oem.policy", &[&host], 1);
     let witness = host.serve();
-    plant.edit_config("127.0.0.1:0", &format!("127.0.0.1:{}", free_port()));
+    plant.listen_at(&format!("127.0.0.1:{}", free_port()));
     let service = plant.serve();
     let passport = |out: &str, serial: &str| {
         let output = plant.run(&["passport", serial, "--out", out]);
