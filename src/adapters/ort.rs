@@ -119,7 +119,7 @@ impl OrtRuntime {
         let builder = self.builder(options).map_err(|error| failed(&error))?;
         let mut builder = self.with_provider(builder, options).map_err(|error| InferenceError::Provider {
             provider: options.provider.clone(),
-            reason: error.to_string(),
+            reason: error.to_string().trim_end_matches([' ', '.']).to_owned(),
         })?;
         let canceler = builder.canceler();
         let watched = self.watchdog.watch(move || drop(canceler.cancel()));

@@ -165,7 +165,7 @@ pub enum InferenceError {
     #[error("ONNX Runtime is loaded from {loaded} already; a process uses one, restart it to use {asked}")]
     LibraryChanged { loaded: String, asked: String },
     /// Not in this build of ONNX Runtime, or without its libraries or its device.
-    #[error("execution provider {provider} cannot be used here: {reason}")]
+    #[error("execution provider {provider} cannot be used here: {reason}; docs/inference.md says what it needs")]
     Provider { provider: Provider, reason: String },
     #[error("the model has digest {found}, the recipe names {expected}")]
     Digest { expected: Blake3Digest, found: Blake3Digest },
