@@ -178,7 +178,8 @@ FORMS = {
     "gap": f"{HEAD} camera=name count=whole first?=whole frame?=name last?=whole line=name station=name"
     " reason=counter_jump|overload|deadline|digest_mismatch|bad_frame|inference_fault|no_recipe",
     "recipe": f"{HEAD} calibration?=blake3 event=registered|approved|activated|retired model=blake3 recipe=recipe-of",
-    "access": f"{HEAD} count?=whole event=passport|export|frame_id_reused index?=whole object?=text private=private",
+    "access": f"{HEAD} count?=whole event=passport|export|frame_id_reused|read|changed|refused|login_failed|configured"
+    " index?=whole method?=text object?=text private=private reason?=text",
     "key": f"{HEAD} purpose=text vkey=text",
     "start": f"{HEAD} recovered=whole software=text torn_bytes=whole",
     "period_close": f"{HEAD} announced=announced camera=name corrects?=whole decided=whole end=whole gaps=whole line=name"

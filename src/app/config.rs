@@ -1,5 +1,7 @@
 //! `lineproof.toml`: what the operator decides. Unknown keys are refused; errors name the line and the key.
 
+pub mod access;
+
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -12,7 +14,7 @@ use crate::{
     core::{export::keys::VerifierKey, lineage::part::VIEWS_MAX},
     ports::{archive::RetentionClass, inference::Provider},
     services::inspect::BATCH_FRAMES_MAX,
-    types::{CameraId, LineId, ProductId, RecipeRef, StationId, Verdict, ViewName},
+    types::{CameraId, LineId, ProductId, RecipeRef, Role, StationId, Verdict, ViewName},
 };
 
 /// The file's name in a data directory.
@@ -48,6 +50,8 @@ pub struct Config {
     pub listen: Listen,
     #[serde(default)]
     pub office: Office,
+    #[serde(default)]
+    pub access: Access,
     #[serde(default)]
     pub inspect: Inspect,
     #[serde(default)]
@@ -89,22 +93,49 @@ pub struct Plant {
 #[serde(deny_unknown_fields, default)]
 pub struct Listen {
     pub address: SocketAddr,
+    pub connections_max: usize,
+    pub connections_per_address_max: usize,
     pub tls: Option<Tls>,
+}
+
+impl Listen {
+    #[must_use]
+    pub fn connections(&self) -> Connections {
+        let Self { connections_max, connections_per_address_max, .. } = *self;
+        Connections { connections_max, connections_per_address_max }
+    }
 }
 
 impl Default for Listen {
     fn default() -> Self {
-        Self { address: SocketAddr::from(([127, 0, 0, 1], 7443)), tls: None }
+        let address = SocketAddr::from(([127, 0, 0, 1], 7443));
+        Self { address, connections_max: 1024, connections_per_address_max: 256, tls: None }
     }
 }
 
 /// Where the office asks: history and audit, never images. Another port than the line's, and perhaps another network.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Office {
     /// Unset: only commands on this machine, through the operator's socket.
     pub address: Option<SocketAddr>,
+    pub connections_max: usize,
+    pub connections_per_address_max: usize,
     pub tls: Option<Tls>,
+}
+
+impl Default for Office {
+    fn default() -> Self {
+        Self { address: None, connections_max: 256, connections_per_address_max: 64, tls: None }
+    }
+}
+
+impl Office {
+    #[must_use]
+    pub fn connections(&self) -> Connections {
+        let Self { connections_max, connections_per_address_max, .. } = *self;
+        Connections { connections_max, connections_per_address_max }
+    }
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -115,6 +146,46 @@ pub struct Tls {
     pub key: PathBuf,
     /// Set: clients must show a certificate of this authority.
     pub client_ca: Option<PathBuf>,
+    /// Revocation lists of that authority: whose certificates stand there are let in no more.
+    pub crl: Option<PathBuf>,
+}
+
+/// How many connections a listener takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Connections {
+    /// In all.
+    pub connections_max: usize,
+    /// From one network address.
+    pub connections_per_address_max: usize,
+}
+
+/// What somebody may do beyond what their certificate says, and what an auditor may see; docs/access.md.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Access {
+    #[serde(rename = "grant")]
+    pub grants: Vec<GrantConfig>,
+}
+
+/// One grant.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GrantConfig {
+    /// A name as the log has it: `spiffe://plant.example/person/eva`.
+    pub name: String,
+    #[serde(default)]
+    pub roles: Vec<Role>,
+    /// `LINE/STATION`: whose frames a service may send.
+    #[serde(default)]
+    pub stations: Vec<String>,
+    /// What an auditor may see: the products of these customers, and these products.
+    #[serde(default)]
+    pub customers: Vec<String>,
+    #[serde(default)]
+    pub products: Vec<ProductId>,
+    /// Days in UTC, `2026-01-31`; `to` is the last one.
+    pub from: Option<String>,
+    pub to: Option<String>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -381,6 +452,8 @@ pub struct Station {
 #[serde(deny_unknown_fields)]
 pub struct Product {
     pub product: ProductId,
+    /// Whom it is made for: auditors are granted a customer's products.
+    pub customer: Option<String>,
     pub recipe: RecipeRef,
 }
 
@@ -443,18 +516,29 @@ impl Config {
             }
             Err(ConfigError::Value { path: path.to_owned(), key: key.to_owned(), reason: reason.to_owned() })
         };
-        let is_local = self.listen.address.ip().is_loopback();
+        let knows_clients = |tls: &Option<Tls>| tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
         require(
-            is_local || self.listen.tls.is_some(),
+            self.listen.address.ip().is_loopback() || knows_clients(&self.listen.tls),
             "listen.address",
-            "only loopback addresses may be used without [listen.tls]; set certificate and key, or use 127.0.0.1",
+            "only loopback addresses may be used without [listen.tls] and its client_ca: nobody would know whose frames come; docs/access.md",
         )?;
         let office = &self.office;
         require(
-            office.address.is_none_or(|address| address.ip().is_loopback()) || office.tls.is_some(),
+            office.address.is_none_or(|address| address.ip().is_loopback()) || knows_clients(&office.tls),
             "office.address",
-            "only loopback addresses may be used without [office.tls]; set certificate and key, or use 127.0.0.1",
+            "only loopback addresses may be used without [office.tls] and its client_ca: nobody would know who asks; docs/access.md",
         )?;
+        for (key, tls) in [("listen.tls.crl", &self.listen.tls), ("office.tls.crl", &office.tls)] {
+            let is_whole = tls.as_ref().is_none_or(|tls| tls.crl.is_none() || tls.client_ca.is_some());
+            require(is_whole, key, "a revocation list belongs to a client_ca")?;
+        }
+        for (key, connections) in [("listen", self.listen.connections()), ("office", office.connections())] {
+            let Connections { connections_max, connections_per_address_max } = connections;
+            require((1..=65_536).contains(&connections_max), &format!("{key}.connections_max"), "1 to 65536")?;
+            let key = format!("{key}.connections_per_address_max");
+            require((1..=connections_max).contains(&connections_per_address_max), &key, "1 to connections_max")?;
+        }
+        access::grants(self).map(drop).or_else(|reason| require(false, "access.grant", &reason))?;
         require(
             office.address.is_none_or(|address| address.port() == 0 || address != self.listen.address),
             "office.address",
@@ -554,9 +638,7 @@ impl Config {
         for tls in [&mut self.listen.tls, &mut self.office.tls].into_iter().flatten() {
             resolve(&mut tls.certificate);
             resolve(&mut tls.key);
-            if let Some(path) = &mut tls.client_ca {
-                resolve(path);
-            }
+            [&mut tls.client_ca, &mut tls.crl].into_iter().flatten().for_each(resolve);
         }
     }
 }
@@ -578,12 +660,23 @@ address = "127.0.0.1:7443"
 # [listen.tls]
 # certificate = "tls/server.pem"
 # key = "tls/server.key"
-# client_ca = "tls/clients.pem"         # set: clients must show a certificate of this authority
+# client_ca = "tls/clients.pem"         # set: clients must show a certificate of this authority, docs/access.md
+# crl = "tls/clients.crl"               # its revocation lists; all four are read again when they change
 
 # The office's side (IT): history and audit, never an image. Left out: only commands on this machine.
 [office]
 address = "127.0.0.1:7444"
 # [office.tls]                          # as above, with certificates of its own
+
+# What somebody may do beyond what their certificate says, and what an auditor may see; docs/access.md.
+# [[access.grant]]
+# name = "spiffe://plant.example/person/audrey"
+# roles = ["auditor"]                   # qa, steward, approver, auditor, reviewer, admin; line for services
+# customers = ["oem-a"]                 # sees the products that are made for them
+# products = []                         # and these
+# from = "2026-01-01"                   # decided on these days, UTC
+# to = "2026-12-31"
+# stations = []                         # LINE/STATION: whose frames a service may send
 
 [inspect]
 workers = 0                             # threads that decode and infer; 0: one per core
@@ -664,6 +757,7 @@ cameras = ["{camera}"]
 # Which recipe inspects a product when the frame names none.
 [[product]]
 product = "demo-part"
+# customer = "oem-a"                    # whom it is made for: [[access.grant]] names customers
 recipe = "machined-surface@1.1.0"
 
 # A product that several cameras see: the worst view is the part's verdict, a missing one makes it NOT_DECIDABLE; docs/parts.md.
@@ -703,7 +797,7 @@ mod tests {
     #[test]
     fn an_error_names_the_line_and_the_key() {
         let error = parse(&example().replace("workers = 0", "wrokers = 0")).unwrap_err();
-        assert!(error.contains("line 21") && error.contains("wrokers"), "{error}");
+        assert!(error.contains("line 32") && error.contains("wrokers"), "{error}");
         let error = parse(&example().replace("ok_share = 0.1", "ok_share = 7.0")).unwrap_err();
         assert!(error.contains("archive.ok_share"), "{error}");
         let error = parse(&example().replace("line = \"l\"", "line = \"a/b\"")).unwrap_err();

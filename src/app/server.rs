@@ -3,6 +3,7 @@
 //! Built inside out: keys, archive, index, log, recipes, workers, gRPC. Stopped outside in: no new frames, answers for
 //! the admitted ones, gaps written, log flushed and checkpointed, index closed.
 
+mod accept;
 mod listeners;
 mod shelf;
 mod starter;
@@ -18,15 +19,20 @@ use std::{
 use anyhow::{Context as _, bail};
 use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::server::TcpIncoming;
 
 pub use self::listeners::{Listeners, bind};
 use self::{
+    accept::Connection,
     listeners::Side,
     shelf::{ConfiguredProducts, Shelf},
     starter::Starter,
 };
-use super::{config::Config, erase::counted, keys, replay, retention, socket, witness::plant};
+use super::{
+    config::{self, Config},
+    erase::counted,
+    keys, replay, retention, socket,
+    witness::plant,
+};
 use crate::adapters::ort::{OrtOnDemand, OrtRuntime};
 use crate::{
     adapters::{
@@ -39,6 +45,7 @@ use crate::{
         sled_index::{Found, SledIndex},
         trial::ProcessTrial,
     },
+    core::access::Grants,
     edge::open_inference::OriginDefaults,
     ports::{
         archive::ImageArchive,
@@ -49,6 +56,7 @@ use crate::{
         texts::RecipeTexts,
     },
     services::{
+        access::AccessJournal,
         audit::AuditService,
         history::{HistoryService, Indexer, IndexerHandle},
         inspect::{Inspect, InspectConfig, InspectPorts, OnDecided, Sharing, gaps::Source, record::ArchiveRule},
@@ -76,6 +84,8 @@ pub struct Server {
     retention: Arc<RetentionService>,
     replay: Arc<ReplayService>,
     registry: Arc<RegistryService>,
+    grants: Arc<Grants>,
+    journal: Arc<AccessJournal>,
     /// Gathers cosignatures, where the plant has witnesses that are reached over the network.
     collector: Option<Collector>,
     log: LogHandle,
@@ -180,6 +190,7 @@ impl Server {
                 if recovery.read_only.is_none() {
                     let starter = Starter { writer: &writer, clock: &clock };
                     starter.record_start(&recovery, &keys.verifier_key())?;
+                    starter.record_configuration(data_dir)?;
                     starter.record_restore(data_dir)?;
                     starter.record_rotation(data_dir, &keys)?;
                 }
@@ -241,6 +252,8 @@ impl Server {
             clock: clock.clone(),
             turn: Mutex::default(),
         });
+        let journal = Arc::new(AccessJournal::new(writer.clone(), clock.clone()));
+        let grants = Arc::new(config::access::grants(&config).map_err(anyhow::Error::msg)?);
         let audit = AuditService { reader, writer, index, texts, signer, clock, book, witnessed };
         let audit = Arc::new(audit);
         let (data_dir, indexer) = (data_dir.to_owned(), indexer.spawn());
@@ -254,6 +267,8 @@ impl Server {
             retention,
             replay,
             registry,
+            grants,
+            journal,
             collector,
             log,
             indexer,
@@ -302,15 +317,14 @@ impl Server {
     pub async fn serve(self, listeners: Listeners, stopper: CancellationToken) -> anyhow::Result<()> {
         let Listeners { line, office, socket } = listeners;
         let inspecting = self.inspect.as_ref().expect("a service that inspects");
-        let (router, following) = self.line_router(inspecting, &stopper).await?;
+        let (serving, following) = self.serve_line(line, inspecting, &stopper, self.stop(&stopper)).await?;
         let mut sides = Vec::new();
         if let Some(office) = office {
             sides.push(self.serve_office(office, stopper.clone()).await?);
         }
-        sides.extend(socket.map(|socket| self.serve_socket(socket, stopper.clone())));
-        // Nagle would hold back the last packet of every large frame for 40 ms.
-        let incoming = TcpIncoming::from(line).with_nodelay(Some(true));
-        let serving = router.serve_with_incoming_shutdown(incoming, self.stop(&stopper));
+        if let Some(socket) = socket {
+            sides.push(self.serve_socket(socket, stopper.clone()).await);
+        }
         let served = self.run(serving, sides, stopper).await;
         following.abort();
         served
@@ -325,10 +339,9 @@ impl Server {
         connection: tokio::io::DuplexStream,
         stopper: CancellationToken,
     ) -> anyhow::Result<()> {
-        let incoming = tokio_stream::once(Ok::<_, std::io::Error>(connection));
+        let incoming = tokio_stream::once(Ok::<_, std::io::Error>(Connection::pipe(connection)));
         let incoming = tokio_stream::StreamExt::chain(incoming, tokio_stream::pending());
-        let router = self.operator_router(tonic::transport::Server::builder(), &stopper);
-        let serving = router.serve_with_incoming_shutdown(incoming, self.stop(&stopper));
+        let serving = self.serve_operator(incoming, &stopper, self.stop(&stopper)).await;
         self.run(serving, Vec::new(), stopper).await
     }
 
@@ -358,6 +371,7 @@ impl Server {
             let every_h = retention_rules.every_h;
             tokio::spawn(retention::keep_running(self.retention.clone(), every_h, stopper.clone()))
         });
+        let journaling = tokio::spawn(self.journal.clone().run(stopper.clone()));
         let settling = self.inspect.is_some().then(|| tokio::spawn(settle(self.registry.clone(), stopper.clone())));
         let replays = self.inspect.is_some() && self.config.replay.nightly_sample > 0;
         let replaying = replays.then(|| {
@@ -381,6 +395,8 @@ impl Server {
             served = served => served?,
             () = drained_late => tracing::warn!(seconds = DRAIN_MAX.as_secs(), "open calls were cut after the drain time"),
         }
+        stopper.cancel();
+        journaling.await.context("noting refusals")?;
         if let Some(retaining) = retaining {
             stopper.cancel();
             retaining.await.context("retention")?;

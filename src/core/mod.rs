@@ -6,6 +6,8 @@ pub mod recipe;
 pub mod witness;
 
 #[cfg(feature = "server")]
+pub mod access;
+#[cfg(feature = "server")]
 pub mod assemble;
 #[cfg(feature = "server")]
 pub mod backup;

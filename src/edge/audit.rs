@@ -8,6 +8,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Response, Status};
 
 use super::{
+    access::Caller,
     convert,
     history::read_code,
     pb,
@@ -15,14 +16,8 @@ use super::{
     status::bad_field,
 };
 use crate::{
-    core::{
-        export::{manifest::Selection, writer::ExportError},
-        lineage::private::{Opening, PrivateField},
-    },
-    services::{
-        audit::{AuditError, AuditService},
-        inspect::record::salt,
-    },
+    core::export::{manifest::Selection, writer::ExportError},
+    services::audit::{Asker, AuditError, AuditService},
     types::{EntryIndex, Serial, Sha256Digest},
 };
 
@@ -107,16 +102,17 @@ impl Api for AuditEdge {
         &self,
         request: Request<pb::GetPassportRequest>,
     ) -> Result<Response<pb::GetPassportResponse>, Status> {
-        let who = who(&request);
+        let caller = Caller::of(&request)?;
+        let asker = asker(&caller);
         let passports = match request.into_inner().of {
             None => return Err(bad_field("of", "is missing: serial or entry_index")),
             Some(Of::Serial(serial)) => {
                 let serial: Serial = convert::field("serial", serial)?;
-                self.blocking(move |service| service.passports_by_serial(&serial, who.as_ref())).await?
+                self.blocking(move |service| service.passports_by_serial(&serial, &asker)).await?
             }
             Some(Of::EntryIndex(index)) => {
                 let index = EntryIndex(index);
-                vec![self.blocking(move |service| service.passport_by_index(index, who.as_ref())).await?]
+                vec![self.blocking(move |service| service.passport_by_index(index, &asker)).await?]
             }
         };
         let passports = passports
@@ -134,15 +130,18 @@ impl Api for AuditEdge {
     type ExportStream = ReceiverStream<Result<pb::ExportResponse, Status>>;
 
     async fn export(&self, request: Request<pb::ExportRequest>) -> Result<Response<Self::ExportStream>, Status> {
-        let who = who(&request);
-        let selection = selection(request.into_inner().filter)?;
+        let caller = Caller::of(&request)?;
+        let (selection, asker) = (selection(request.into_inner().filter)?, asker(&caller));
         let (chunks, outgoing) = mpsc::channel(CHUNKS_WAITING_MAX);
         let service = self.service.clone();
         tokio::task::spawn_blocking(move || {
             let mut sink = ChunkSink { chunks: chunks.clone(), buffer: Vec::with_capacity(CHUNK_BYTES) };
-            let exported = service.export(&selection, who.as_ref(), &mut sink, &mut |_| {});
+            let exported = service.export(&selection, &asker, &mut sink, &mut |_| {});
             let sent = exported
-                .map_err(|error| status(&error))
+                .map_err(|error| match error {
+                    AuditError::Scope(error) => caller.not_granted(&error),
+                    error => status(&error),
+                })
                 .and_then(|_| io::Write::flush(&mut sink).map_err(|_| Status::cancelled("the client left")));
             if let Err(status) = sent {
                 // A client that left does not hear it.
@@ -187,10 +186,8 @@ fn bytes_of(hashes: &[Sha256Digest]) -> Vec<Vec<u8>> {
     hashes.iter().map(|hash| hash.0.to_vec()).collect()
 }
 
-/// Who asks, to be noted in the log by a commitment.
-fn who<T>(request: &Request<T>) -> Option<Opening> {
-    let value = convert::client_identity(request)?;
-    Some(Opening { field: PrivateField::Client, salt: salt(), value })
+fn asker(caller: &Caller) -> Asker {
+    Asker { who: caller.opening(), scope: caller.scope().clone() }
 }
 
 fn selection(filter: Option<pb::DecisionFilter>) -> Result<Selection, Status> {
@@ -219,6 +216,7 @@ fn status(error: &AuditError) -> Status {
     let code = match error {
         AuditError::NoPart { .. } | AuditError::Export(ExportError::Nothing) => Code::NotFound,
         AuditError::Export(ExportError::TooMany { .. } | ExportError::TooManyPeriods { .. }) => Code::OutOfRange,
+        AuditError::NotGranted { .. } | AuditError::Scope(_) => Code::PermissionDenied,
         AuditError::NotYet { .. } | AuditError::Note(_) => Code::Unavailable,
         AuditError::Read(error) => read_code(error),
         AuditError::NoProof { .. } | AuditError::Index(_) | AuditError::Export(_) | AuditError::Witnessed(_) => {

@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use tonic::{Request, Status, metadata::MetadataMap};
+use tonic::{Code, Status, metadata::MetadataMap};
 
 use super::{
+    access::Caller,
     inspection::InspectionLimits,
     pb,
     status::{self, bad_field},
@@ -33,10 +34,10 @@ use crate::{
     types::{self, Blake3Digest, PixelFormat, Verdict},
 };
 
-/// Checks every field of a frame.
+/// Checks every field of a frame, and that it comes from whom its station belongs to.
 pub fn frame_request(
     message: pb::InspectRequest,
-    client: Option<String>,
+    caller: &Caller,
     received: Instant,
     limits: &InspectionLimits,
 ) -> Result<FrameRequest, Status> {
@@ -55,12 +56,14 @@ pub fn frame_request(
             return Err(bad_field(name, format!("is above {COUNTER_MAX}")));
         }
     }
+    let source = Source {
+        line: field("line", message.line)?,
+        station: field("station", message.station)?,
+        camera: field("camera", message.camera)?,
+    };
+    caller.may_speak_for(&source.line, &source.station)?;
     Ok(FrameRequest {
-        source: Source {
-            line: field("line", message.line)?,
-            station: field("station", message.station)?,
-            camera: field("camera", message.camera)?,
-        },
+        source,
         frame: field("frame_id", message.frame_id)?,
         counter: message.frame_counter,
         trigger: message.trigger_counter,
@@ -72,7 +75,7 @@ pub fn frame_request(
         claimed: Some(Blake3Digest::from_slice(&message.image_blake3).map_err(|e| bad_field("image_blake3", e))?),
         image: image.data,
         raw: image.raw.map(raw_layout).transpose()?,
-        client,
+        client: caller.identity.said(),
         received,
         useful_for: message.useful_for.map_or(Ok(limits.useful_for), |value| duration("useful_for", value))?,
     })
@@ -183,14 +186,6 @@ pub fn duration(name: &str, value: prost_types::Duration) -> Result<Duration, St
     Duration::try_from(value).map_err(|_| bad_field(name, "is no positive duration"))
 }
 
-/// The name in the client's certificate chain: the BLAKE3 of the leaf certificate, until roles give it a name.
-#[must_use]
-pub fn client_identity<T>(request: &Request<T>) -> Option<String> {
-    let certificates = request.peer_certs()?;
-    let leaf = certificates.first()?;
-    Some(format!("certificate {}", Blake3Digest::of(leaf)))
-}
-
 /// The call's own deadline, as the `grpc-timeout` header gives it: at most eight digits and a unit.
 #[must_use]
 pub fn grpc_timeout(metadata: &MetadataMap) -> Option<Duration> {
@@ -266,11 +261,11 @@ pub fn refused(frame_id: String, refusal: &Refusal) -> pb::InspectStreamResponse
 
 /// A frame whose fields could not be read, within a stream.
 #[must_use]
-pub fn malformed(frame_id: String, status: &Status) -> pb::InspectStreamResponse {
+pub fn refused_unread(frame_id: String, status: &Status) -> pb::InspectStreamResponse {
     use pb::inspect_stream_response::Outcome;
     let refusal = pb::Refusal {
         code: status.code() as i32,
-        reason: "bad_request".into(),
+        reason: if status.code() == Code::PermissionDenied { "station" } else { "bad_request" }.into(),
         message: status.message().to_owned(),
         retry_after: None,
     };

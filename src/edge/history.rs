@@ -5,14 +5,18 @@ use std::sync::Arc;
 use tonic::{Code, Request, Response, Status};
 
 use super::{
+    access::Caller,
     convert, pb,
     pb::{get_decision_request::By, history_service_server::HistoryService as Api},
     status::bad_field,
 };
 use crate::{
-    core::lineage::private::PrivateField,
+    core::{
+        access::Narrowed,
+        lineage::{entry::AccessEvent, private::PrivateField},
+    },
     ports::{
-        index::{Bucket, CountBy, GroupBy, IndexError, Order, VerdictCounts},
+        index::{Bucket, CountBy, Filter, GroupBy, IndexError, Order, VerdictCounts},
         lineage::ReadError,
     },
     services::history::{HistoryError, HistoryService, ListRequest, Row},
@@ -37,33 +41,38 @@ impl Api for HistoryEdge {
         &self,
         request: Request<pb::GetDecisionRequest>,
     ) -> Result<Response<pb::GetDecisionResponse>, Status> {
+        let caller = Caller::of(&request)?;
         let by = request.into_inner().by.ok_or_else(|| bad_field("by", "is missing: entry_index or frame"))?;
         let row = match by {
-            By::EntryIndex(index) => self.service.blocking(move |service| service.decision(EntryIndex(index), true)),
+            By::EntryIndex(index) => {
+                self.service.blocking(move |service| service.decision(EntryIndex(index), true)).await
+            }
             By::Frame(frame) => {
                 let key = FrameKey {
                     line: convert::field("frame.line", frame.line)?,
                     camera: convert::field("frame.camera", frame.camera)?,
                     frame: convert::field("frame.frame_id", frame.frame_id)?,
                 };
-                return self
-                    .service
-                    .blocking(move |service| service.decision_of(&key, true))
-                    .await
-                    .map(found)
-                    .map_err(|error| status(&error));
+                self.service.blocking(move |service| service.decision_of(&key, true)).await
             }
         };
-        row.await.map(found).map_err(|error| status(&error))
+        let row = row.map_err(|error| status(&error))?;
+        if !row.decision().is_some_and(|decision| caller.scope().admits(&decision.product, decision.time)) {
+            // As if there were none: what is not granted is not spoken of.
+            return Err(Status::not_found("there is no such decision among those that are granted to you"));
+        }
+        caller.note(AccessEvent::Read, Some(row.index)).await;
+        Ok(found(row))
     }
 
     async fn list_decisions(
         &self,
         request: Request<pb::ListDecisionsRequest>,
     ) -> Result<Response<pb::ListDecisionsResponse>, Status> {
+        let caller = Caller::of(&request)?;
         let request = request.into_inner();
         let list = ListRequest {
-            filter: convert::filter(request.filter)?,
+            filter: granted(&caller, convert::filter(request.filter)?)?,
             order: if request.oldest_first { Order::OldestFirst } else { Order::NewestFirst },
             page_rows: request.page_size as usize,
             cursor: request.cursor,
@@ -78,6 +87,7 @@ impl Api for HistoryEdge {
         &self,
         request: Request<pb::CountDecisionsRequest>,
     ) -> Result<Response<pb::CountDecisionsResponse>, Status> {
+        let caller = Caller::of(&request)?;
         let request = request.into_inner();
         let bucket = match request.bucket {
             None => None,
@@ -93,7 +103,7 @@ impl Api for HistoryEdge {
             pb::GroupBy::Product => Some(GroupBy::Product),
             pb::GroupBy::Recipe => Some(GroupBy::Recipe),
         };
-        let filter = convert::filter(request.filter)?;
+        let filter = granted(&caller, convert::filter(request.filter)?)?;
         let by = CountBy { bucket, group };
         let cells =
             self.service.blocking(move |service| service.count(&filter, by)).await.map_err(|error| status(&error))?;
@@ -116,6 +126,13 @@ impl Api for HistoryEdge {
         let VerdictCounts { ok, not_ok, not_decidable } = total;
         Ok(Response::new(pb::CountDecisionsResponse { buckets, ok, not_ok, not_decidable }))
     }
+}
+
+/// The search within what the caller may see.
+fn granted(caller: &Caller, filter: Filter) -> Result<Filter, Status> {
+    let narrowed = caller.scope().narrow(filter.product.as_ref(), filter.from, filter.to);
+    let Narrowed { product, from, to } = narrowed.map_err(|error| caller.not_granted(&error))?;
+    Ok(Filter { product, from, to, ..filter })
 }
 
 fn found(row: Row) -> Response<pb::GetDecisionResponse> {

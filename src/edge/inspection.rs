@@ -11,7 +11,7 @@ use tokio_stream::{Stream, StreamExt as _, wrappers::ReceiverStream};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{convert, pb, pb::inspection_service_server::InspectionService, status};
+use super::{access::Caller, convert, pb, pb::inspection_service_server::InspectionService, status};
 use crate::{
     services::{
         inspect::{InspectHandle, request::Refusal},
@@ -66,9 +66,9 @@ type Answers = Pin<Box<dyn Stream<Item = Result<pb::InspectStreamResponse, Statu
 impl InspectionService for InspectionEdge {
     async fn inspect(&self, request: Request<pb::InspectRequest>) -> Result<Response<pb::InspectResponse>, Status> {
         let received = Instant::now();
-        let client = convert::client_identity(&request);
+        let caller = Caller::of(&request)?;
         let grpc_timeout = convert::grpc_timeout(request.metadata());
-        let mut frame = convert::frame_request(request.into_inner(), client, received, &self.limits)?;
+        let mut frame = convert::frame_request(request.into_inner(), &caller, received, &self.limits)?;
         if let Some(timeout) = grpc_timeout {
             frame.useful_for = frame.useful_for.min(timeout);
         }
@@ -82,12 +82,12 @@ impl InspectionService for InspectionEdge {
         &self,
         request: Request<Streaming<pb::InspectRequest>>,
     ) -> Result<Response<Answers>, Status> {
-        let client = convert::client_identity(&request);
+        let caller = Caller::of(&request)?;
         let (answers, outgoing) = mpsc::channel(self.limits.stream_frames_max);
         let stream = FrameStream {
             service: self.service.clone(),
             limits: self.limits,
-            client,
+            caller,
             stopper: self.stopper.clone(),
             under_way: Arc::new(Semaphore::new(self.limits.stream_frames_max)),
             answers,
@@ -97,7 +97,7 @@ impl InspectionService for InspectionEdge {
     }
 
     async fn get_part(&self, request: Request<pb::GetPartRequest>) -> Result<Response<pb::GetPartResponse>, Status> {
-        let grpc_timeout = convert::grpc_timeout(request.metadata());
+        let (caller, grpc_timeout) = (Caller::of(&request)?, convert::grpc_timeout(request.metadata()));
         let pb::GetPartRequest { entry_index, wait } = request.into_inner();
         // By itself as long as the part may take, and what recording it takes.
         let wait = wait.map(|wait| convert::duration("wait", wait)).transpose()?;
@@ -107,15 +107,19 @@ impl InspectionService for InspectionEdge {
             found = self.parts.of_decision(EntryIndex(entry_index), wait) => found,
             () = self.stopper.cancelled() => return Err(status::status(&Refusal::ShuttingDown)),
         };
-        found.map(|joined| Response::new(convert::part(&joined))).map_err(|error| status::of_part(&error))
+        let joined = found.map_err(|error| status::of_part(&error))?;
+        // Whoever sees one view of a part is told of the part.
+        caller.may_speak_for_one_of(joined.part.views.iter().map(|view| (&view.line, &view.station)))?;
+        Ok(Response::new(convert::part(&joined)))
     }
 
     async fn close_period(
         &self,
         request: Request<pb::ClosePeriodRequest>,
     ) -> Result<Response<pb::ClosePeriodResponse>, Status> {
-        let client = convert::client_identity(&request);
-        let request = convert::close_request(request.into_inner(), client)?;
+        let caller = Caller::of(&request)?;
+        let request = convert::close_request(request.into_inner(), caller.identity.said())?;
+        caller.may_speak_for(&request.source.line, &request.source.station)?;
         let periods = Arc::clone(&self.periods);
         // Runs to its end even if the caller leaves: asking again finds what was written.
         let closed = tokio::task::spawn_blocking(move || periods.close(request)).await;
@@ -128,7 +132,7 @@ impl InspectionService for InspectionEdge {
 struct FrameStream {
     service: InspectHandle,
     limits: InspectionLimits,
-    client: Option<String>,
+    caller: Caller,
     stopper: CancellationToken,
     under_way: Arc<Semaphore>,
     answers: mpsc::Sender<Result<pb::InspectStreamResponse, Status>>,
@@ -158,9 +162,9 @@ impl FrameStream {
 
     async fn admit(&self, frame: pb::InspectRequest, permit: OwnedSemaphorePermit) {
         let frame_id = frame.frame_id.clone();
-        let request = match convert::frame_request(frame, self.client.clone(), Instant::now(), &self.limits) {
+        let request = match convert::frame_request(frame, &self.caller, Instant::now(), &self.limits) {
             Ok(request) => request,
-            Err(status) => return self.answer(convert::malformed(frame_id, &status)).await,
+            Err(status) => return self.answer(convert::refused_unread(frame_id, &status)).await,
         };
         match self.service.start(request) {
             Err(refusal) => self.answer(convert::refused(frame_id, &refusal)).await,

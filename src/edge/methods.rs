@@ -1,20 +1,134 @@
-//! Which service is served where. Everything that is not named for a listener is UNIMPLEMENTED there.
+//! Which method is served where, who may call it, and what the log says of it: the one table. What stands in no row is
+//! UNIMPLEMENTED; who has none of a row's roles is refused.
 
-/// The line's listener (OT): frames in, verdicts out.
-pub const LINE: &[&str] =
-    &["grpc.health.v1.Health", "inference.GRPCInferenceService", "lineproof.v1.InspectionService"];
+use std::{collections::HashMap, sync::LazyLock};
 
-/// The office's listener (IT): questions and proofs, never a pixel.
-pub const OFFICE: &[&str] = &["grpc.health.v1.Health", "lineproof.v1.AuditService", "lineproof.v1.HistoryService"];
+use crate::types::{Role, Roles};
 
-/// The operator's socket in the data directory: the office's questions, and what only the operator may do.
-pub const OPERATOR: &[&str] = &[
-    "lineproof.v1.AuditService",
-    "lineproof.v1.HistoryService",
-    "lineproof.v1.RegistryService",
-    "lineproof.v1.ReplayService",
-    "lineproof.v1.RetentionService",
+/// A place where the service listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Zone {
+    /// The line's listener (OT): frames in, verdicts out.
+    Line,
+    /// The office's listener (IT): questions, proofs and releases, never a pixel.
+    Office,
+    /// The operator's socket in the data directory. It serves what the office does.
+    Operator,
+}
+
+/// Who may call a method.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Who {
+    /// Also somebody who has not shown who they are.
+    Anybody,
+    OneOf(Roles),
+}
+
+/// What the log says of a call before it is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Noted {
+    /// Nothing: it tells nothing of a part, or its own entry is the record, as a decision is of a frame.
+    No,
+    /// That somebody read.
+    Read,
+    /// That somebody had something done.
+    Changed,
+    /// The service itself notes it, with what was given away.
+    Itself,
+}
+
+/// One row.
+#[derive(Clone, Copy, Debug)]
+pub struct Rule {
+    /// `package.Service/Method`.
+    pub method: &'static str,
+    pub zones: &'static [Zone],
+    pub who: Who,
+    pub noted: Noted,
+}
+
+const LINE: &[Zone] = &[Zone::Line];
+const OFFICE: &[Zone] = &[Zone::Office, Zone::Operator];
+const EVERYWHERE: &[Zone] = &[Zone::Line, Zone::Office, Zone::Operator];
+
+const ONLY_LINE: Who = one_of(&[Role::Line]);
+const EVERY_ROLE: Who = one_of(&Role::ALL);
+const READERS: Who = one_of(&[Role::Qa, Role::Auditor, Role::Reviewer]);
+const EVERY_OFFICE_ROLE: Who =
+    one_of(&[Role::Qa, Role::Steward, Role::Approver, Role::Auditor, Role::Reviewer, Role::Admin]);
+
+const fn one_of(roles: &[Role]) -> Who {
+    Who::OneOf(Roles::of(roles))
+}
+
+const fn row(method: &'static str, zones: &'static [Zone], who: Who, noted: Noted) -> Rule {
+    Rule { method, zones, who, noted }
+}
+
+/// Every method that is served.
+#[rustfmt::skip]
+pub const RULES: &[Rule] = &[
+    row("grpc.health.v1.Health/Check", EVERYWHERE, Who::Anybody, Noted::No),
+    row("grpc.health.v1.Health/List", EVERYWHERE, Who::Anybody, Noted::No),
+    row("grpc.health.v1.Health/Watch", EVERYWHERE, Who::Anybody, Noted::No),
+    row("grpc.reflection.v1.ServerReflection/ServerReflectionInfo", EVERYWHERE, EVERY_ROLE, Noted::No),
+
+    row("lineproof.v1.InspectionService/Inspect", LINE, ONLY_LINE, Noted::No),
+    row("lineproof.v1.InspectionService/InspectStream", LINE, ONLY_LINE, Noted::No),
+    row("lineproof.v1.InspectionService/GetPart", LINE, ONLY_LINE, Noted::No),
+    row("lineproof.v1.InspectionService/ClosePeriod", LINE, ONLY_LINE, Noted::No),
+    row("inference.GRPCInferenceService/ServerLive", LINE, Who::Anybody, Noted::No),
+    row("inference.GRPCInferenceService/ServerReady", LINE, Who::Anybody, Noted::No),
+    row("inference.GRPCInferenceService/ServerMetadata", LINE, ONLY_LINE, Noted::No),
+    row("inference.GRPCInferenceService/ModelReady", LINE, ONLY_LINE, Noted::No),
+    row("inference.GRPCInferenceService/ModelMetadata", LINE, ONLY_LINE, Noted::No),
+    row("inference.GRPCInferenceService/ModelConfig", LINE, ONLY_LINE, Noted::No),
+    row("inference.GRPCInferenceService/RepositoryIndex", LINE, ONLY_LINE, Noted::No),
+    row("inference.GRPCInferenceService/ModelInfer", LINE, ONLY_LINE, Noted::No),
+    row("inference.GRPCInferenceService/ModelStreamInfer", LINE, ONLY_LINE, Noted::No),
+
+    // Hashes and signatures: they tell nothing of a part.
+    row("lineproof.v1.AuditService/GetCheckpoint", OFFICE, EVERY_OFFICE_ROLE, Noted::No),
+    row("lineproof.v1.AuditService/GetInclusionProof", OFFICE, EVERY_OFFICE_ROLE, Noted::No),
+    row("lineproof.v1.AuditService/GetConsistencyProof", OFFICE, EVERY_OFFICE_ROLE, Noted::No),
+    row("lineproof.v1.AuditService/GetPassport", OFFICE, READERS, Noted::Itself),
+    row("lineproof.v1.AuditService/Export", OFFICE, one_of(&[Role::Qa, Role::Auditor]), Noted::Itself),
+
+    row("lineproof.v1.HistoryService/GetDecision", OFFICE, READERS, Noted::Itself),
+    row("lineproof.v1.HistoryService/ListDecisions", OFFICE, READERS, Noted::Read),
+    row("lineproof.v1.HistoryService/CountDecisions", OFFICE, READERS, Noted::Read),
+
+    row("lineproof.v1.RegistryService/ListRecipes", OFFICE, EVERY_OFFICE_ROLE, Noted::No),
+    row("lineproof.v1.RegistryService/Activate", OFFICE, one_of(&[Role::Steward]), Noted::Changed),
+    row("lineproof.v1.RegistryService/RollBack", OFFICE, one_of(&[Role::Steward, Role::Qa]), Noted::Changed),
+    row("lineproof.v1.RegistryService/Reload", OFFICE, one_of(&[Role::Steward, Role::Admin]), Noted::Changed),
+
+    row("lineproof.v1.ReplayService/Replay", OFFICE, one_of(&[Role::Qa, Role::Steward]), Noted::Changed),
+
+    row("lineproof.v1.RetentionService/Erase", OFFICE, one_of(&[Role::Admin]), Noted::Changed),
+    row("lineproof.v1.RetentionService/Run", OFFICE, one_of(&[Role::Admin]), Noted::Changed),
+    row("lineproof.v1.RetentionService/AddHold", OFFICE, one_of(&[Role::Qa]), Noted::Changed),
+    row("lineproof.v1.RetentionService/ReleaseHold", OFFICE, one_of(&[Role::Qa]), Noted::Changed),
+    row("lineproof.v1.RetentionService/ListHolds", OFFICE, one_of(&[Role::Qa, Role::Auditor, Role::Admin]), Noted::Read),
 ];
+
+/// The rule for the path of a request, `/package.Service/Method`.
+#[must_use]
+pub fn rule(path: &str) -> Option<&'static Rule> {
+    static BY_PATH: LazyLock<HashMap<&'static str, &'static Rule>> =
+        LazyLock::new(|| RULES.iter().map(|rule| (rule.method, rule)).collect());
+    BY_PATH.get(path.strip_prefix('/')?).copied()
+}
+
+/// The services of a zone, each once.
+#[must_use]
+pub fn services(zone: Zone) -> Vec<&'static str> {
+    let of_zone = RULES.iter().filter(|rule| rule.zones.contains(&zone));
+    let mut services: Vec<_> =
+        of_zone.filter_map(|rule| rule.method.split_once('/')).map(|(service, _)| service).collect();
+    services.dedup();
+    services
+}
 
 #[cfg(test)]
 mod tests {
@@ -31,7 +145,7 @@ mod tests {
     }
 
     /// Every service with its full name.
-    fn services() -> Vec<(String, ServiceDescriptorProto)> {
+    fn described() -> Vec<(String, ServiceDescriptorProto)> {
         let files = descriptors().file;
         let of_file = files.into_iter().flat_map(|file| {
             let package = file.package().to_owned();
@@ -41,14 +155,26 @@ mod tests {
     }
 
     #[test]
-    fn every_service_has_its_place_and_line_and_office_share_none_but_health() {
-        let all: BTreeSet<&str> = [LINE, OFFICE, OPERATOR].concat().into_iter().collect();
-        for (name, _) in services() {
-            assert!(all.contains(name.as_str()), "{name} is served nowhere: say in this file where");
+    fn every_method_has_one_rule_and_line_and_office_share_none_but_health_and_reflection() {
+        let mut methods = BTreeSet::new();
+        for (name, service) in described() {
+            methods.extend(service.method.iter().map(|method| format!("{name}/{}", method.name())));
         }
-        let line: BTreeSet<&str> = LINE.iter().copied().collect();
-        let office: BTreeSet<&str> = OFFICE.iter().copied().collect();
-        assert_eq!(line.intersection(&office).collect::<Vec<_>>(), [&"grpc.health.v1.Health"]);
+        let ruled: BTreeSet<String> = RULES.iter().map(|rule| rule.method.to_owned()).collect();
+        assert_eq!(ruled.len(), RULES.len(), "a method has two rules");
+        let without: Vec<_> = methods.difference(&ruled).collect();
+        assert!(without.is_empty(), "say in the table who may call {without:?}, and where");
+        let standard = |method: &&String| method.starts_with("grpc.");
+        let of_nothing: Vec<_> = ruled.difference(&methods).filter(|method| !standard(method)).collect();
+        assert!(of_nothing.is_empty(), "{of_nothing:?} are no methods");
+        for rule in RULES.iter().filter(|rule| !rule.method.starts_with("grpc.")) {
+            let both = rule.zones.contains(&Zone::Line) && rule.zones.contains(&Zone::Office);
+            assert!(!both && !rule.zones.is_empty(), "{}", rule.method);
+            if let Who::OneOf(roles) = rule.who {
+                assert_eq!(roles.has(Role::Line), rule.zones == LINE, "{}: the line's role is the line's", rule.method);
+            }
+        }
+        assert_eq!(super::services(Zone::Office), super::services(Zone::Operator));
     }
 
     /// Every message that can be part of `message`, itself included, by full name.
@@ -92,9 +218,9 @@ mod tests {
         for file in &descriptors().file {
             messages(file.package(), &file.message_type, &mut all);
         }
-        let outside: BTreeSet<&str> = [OFFICE, OPERATOR].concat().into_iter().collect();
+        let outside: BTreeSet<&str> = super::services(Zone::Office).into_iter().collect();
         let mut bytes = BTreeSet::new();
-        for (name, service) in services().into_iter().filter(|(name, _)| outside.contains(name.as_str())) {
+        for (name, service) in described().into_iter().filter(|(name, _)| outside.contains(name.as_str())) {
             for method in &service.method {
                 let mut reached = BTreeSet::new();
                 reach(method.output_type().trim_start_matches('.'), &all, &mut reached);

@@ -1,5 +1,6 @@
 //! gRPC, and HTTP for witnesses: authorise, convert, call, convert. Only this layer knows prost types.
 
+pub mod access;
 pub mod audit;
 pub mod convert;
 pub mod history;

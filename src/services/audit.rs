@@ -9,6 +9,7 @@ use std::{
 
 use crate::{
     core::{
+        access::{Narrowed, NotGranted, Scope},
         export::{
             ENTRIES_MAX, PERIODS_MAX,
             keys::VerifierKey,
@@ -17,7 +18,7 @@ use crate::{
         },
         lineage::{
             checkpoint::LogSigner,
-            entry::{Access, AccessEvent, AccessKind, Commitments, ENTRY_VERSION, Entry},
+            entry::{Access, AccessEvent, Commitments, Entry},
             passport::{Passport, PassportError},
             private::{Opening, PrivateField},
             receipt::Receipt,
@@ -60,6 +61,10 @@ pub enum AuditError {
     },
     #[error("entry {index} waits for its checkpoint, which comes within a second; try again")]
     NotYet { index: EntryIndex },
+    #[error("entry {index} is no decision that is granted to you")]
+    NotGranted { index: EntryIndex },
+    #[error(transparent)]
+    Scope(#[from] NotGranted),
     #[error(transparent)]
     Read(#[from] ReadError),
     /// The log or what witnesses cosigned was changed on the disk: evidence that nobody would believe is not given.
@@ -86,6 +91,23 @@ pub struct PartPassport {
     pub receipt: Vec<u8>,
     /// The values of this entry that were destroyed, each with the entry that says so.
     pub erased: Vec<(PrivateField, Noted)>,
+}
+
+/// Who asks for evidence.
+#[derive(Clone, Debug)]
+pub struct Asker {
+    /// What the log commits to of them; none: whoever is on this machine.
+    pub who: Option<Opening>,
+    /// The decisions they may see.
+    pub scope: Scope,
+}
+
+impl Asker {
+    /// Whoever is on this machine, and may see all.
+    #[must_use]
+    pub fn local() -> Self {
+        Self { who: None, scope: Scope::All }
+    }
 }
 
 /// What audits need, each through its port.
@@ -145,10 +167,16 @@ impl AuditService {
     ///
     /// # Errors
     /// [`AuditError`].
-    pub fn passports_by_serial(&self, serial: &Serial, who: Option<&Opening>) -> Result<Vec<PartPassport>, AuditError> {
+    pub fn passports_by_serial(&self, serial: &Serial, asker: &Asker) -> Result<Vec<PartPassport>, AuditError> {
         let checkpoint = self.latest()?;
         let selection = Selection { part: Some(serial.clone()), ..Selection::default() };
         let indexes = self.decisions(&selection, checkpoint.size, PASSPORTS_MAX)?;
+        // What is not granted is as if it were not there.
+        let granted = indexes.into_iter().map(|index| {
+            let entry = self.reader.entry(index)?;
+            Ok(is_granted(&asker.scope, &entry).then_some(index))
+        });
+        let indexes: Vec<_> = granted.filter_map(Result::transpose).collect::<Result<_, ReadError>>()?;
         if indexes.is_empty() {
             let is_erasure = |(_, entry): &Noted| entry.destroyed.is_some_and(|destroyed| destroyed.serial.is_some());
             let erasures = self.book.all()?.iter().any(is_erasure);
@@ -156,28 +184,31 @@ impl AuditService {
         }
         let size = indexes.iter().take(PASSPORTS_MAX).map(|index| index.0 + 1).max().unwrap_or_default();
         let checkpoint = self.covering(size, checkpoint)?;
-        indexes.into_iter().take(PASSPORTS_MAX).map(|index| self.passport(&checkpoint, index, who)).collect()
+        indexes.into_iter().take(PASSPORTS_MAX).map(|index| self.passport(&checkpoint, index, asker)).collect()
     }
 
     /// The passport of one entry.
     ///
     /// # Errors
     /// [`AuditError`].
-    pub fn passport_by_index(&self, index: EntryIndex, who: Option<&Opening>) -> Result<PartPassport, AuditError> {
+    pub fn passport_by_index(&self, index: EntryIndex, asker: &Asker) -> Result<PartPassport, AuditError> {
         let mut checkpoint = self.latest()?;
         if index.0 < checkpoint.size {
             checkpoint = self.covering(index.0 + 1, checkpoint)?;
         }
-        self.passport(&checkpoint, index, who)
+        self.passport(&checkpoint, index, asker)
     }
 
     fn passport(
         &self,
         checkpoint: &SignedCheckpoint,
         index: EntryIndex,
-        who: Option<&Opening>,
+        asker: &Asker,
     ) -> Result<PartPassport, AuditError> {
         let entry = self.reader.entry(index)?;
+        if !is_granted(&asker.scope, &entry) {
+            return Err(AuditError::NotGranted { index });
+        }
         if index.0 >= checkpoint.size {
             return Err(AuditError::NotYet { index });
         }
@@ -192,7 +223,7 @@ impl AuditService {
         erased.retain(|(field, _)| *field != PrivateField::Client);
         let passport = Passport { index, entry, openings, proof, checkpoint: checkpoint.note.to_string() };
         let receipt = Receipt::sign(&self.signer, &passport).map_err(|error| AuditError::NoProof { index, error })?;
-        self.note(AccessEvent::Passport, Some(index), None, None, who)?;
+        self.note(AccessEvent::Passport, Some(index), None, None, asker.who.as_ref())?;
         Ok(PartPassport { index, text: passport.to_text(), receipt: receipt.to_bytes(), erased })
     }
 
@@ -203,10 +234,13 @@ impl AuditService {
     pub fn export(
         &self,
         selection: &Selection,
-        who: Option<&Opening>,
+        asker: &Asker,
         sink: impl Write,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<ExportReport, AuditError> {
+        let narrowed = asker.scope.narrow(selection.product.as_ref(), selection.from, selection.to)?;
+        let Narrowed { product, from, to } = narrowed;
+        let selection = &Selection { product, from, to, ..selection.clone() }.normal();
         let checkpoint = self.latest()?;
         let mut indexes = self.decisions(selection, checkpoint.size, ENTRIES_MAX + 1)?;
         if indexes.is_empty() {
@@ -223,7 +257,7 @@ impl AuditService {
         let key: VerifierKey = key_of(&self.signer);
         let mut sign = |message: &[u8], counts: &Counts| -> Result<[u8; 64], SourceError> {
             let object = Sha256Digest::of(message).to_string();
-            self.note(AccessEvent::Export, None, Some(counts.entries), Some(object), who)?;
+            self.note(AccessEvent::Export, None, Some(counts.entries), Some(object), asker.who.as_ref())?;
             let signature = signed_note::Signer::sign(&*self.signer, message)?;
             Ok(signature.try_into().expect("an Ed25519 signature has 64 bytes"))
         };
@@ -373,8 +407,7 @@ impl AuditService {
     ) -> Result<(), AppendError> {
         let (time, clock) = self.clock.now();
         let private = Commitments { client: who.map(Opening::commitment), ..Commitments::default() };
-        let access =
-            Access { clock, count, event, index, kind: AccessKind::Kind, object, private, time, v: ENTRY_VERSION };
+        let access = Access { count, index, object, private, ..Access::new(event, (time, clock)) };
         let entry = Entry::Access(access).encode().map_err(|error| AppendError::Invalid(error.to_string()))?;
         let private = PrivateRecord { openings: who.cloned().into_iter().collect(), image_at: None };
         let (done, outcome) = mpsc::sync_channel(1);
@@ -384,6 +417,15 @@ impl AuditService {
         });
         self.writer.submit(Append { entry, private, frame: None }, done);
         outcome.recv().unwrap_or(Err(AppendError::Closed))
+    }
+}
+
+/// Whether an entry may be given to somebody: everything to those who see all, to others the decisions that are granted.
+fn is_granted(scope: &Scope, entry: &[u8]) -> bool {
+    match (scope, Entry::parse(entry)) {
+        (Scope::All, _) => true,
+        (scope, Ok(Entry::Decision(decision))) => scope.admits(&decision.product, decision.time),
+        _ => false,
     }
 }
 

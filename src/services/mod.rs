@@ -1,5 +1,6 @@
 //! What Lineproof does: inspect, answer for it, and destroy what must not be kept.
 
+pub mod access;
 pub mod audit;
 pub mod history;
 pub mod inspect;

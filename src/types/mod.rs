@@ -4,6 +4,7 @@ mod bounds;
 mod digest;
 mod ids;
 mod pixel_format;
+mod role;
 mod score;
 mod time;
 mod verdict;
@@ -14,6 +15,7 @@ pub use ids::{
     CameraId, EntryIndex, FrameId, FrameKey, IdError, LineId, LotId, ProductId, RecipeRef, Serial, StationId, ViewName,
 };
 pub use pixel_format::{PixelFormat, UnknownPixelFormat};
+pub use role::{Role, Roles};
 pub use score::{Score, ScoreError};
 pub use time::{Instant, TimeError};
 pub use verdict::Verdict;

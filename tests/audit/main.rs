@@ -30,7 +30,7 @@ use lineproof::{
         texts::{RecipeTexts, TextError},
     },
     services::{
-        audit::{AuditError, AuditService},
+        audit::{Asker, AuditError, AuditService},
         history::Indexer,
         retention::RetentionBook,
     },
@@ -195,13 +195,13 @@ fn an_export_is_found_with_and_without_the_index_and_is_the_same() {
     let some = Selection { verdicts: vec![Verdict::NotOk], ..Selection::default() };
     let (mut without, mut with) = (Vec::new(), Vec::new());
     // Each export notes itself in the log, so both are made under the checkpoint of this moment.
-    let report = plant.audit.export(&some, None, &mut without, &mut |_| {}).unwrap();
+    let report = plant.audit.export(&some, &Asker::local(), &mut without, &mut |_| {}).unwrap();
     let findings = verify::verify_export(&without, &plant.keys);
     assert!(findings.is_good(), "{:?}", findings.problem);
     assert_eq!((report.counts.decisions, report.counts.not_ok, report.counts.gaps), (30, 30, 1));
     Indexer::new(plant.reader.clone(), plant.index.clone()).catch_up(|_| {}).unwrap();
     assert!(lineproof::ports::index::FrameIndex::indexed_to(&*plant.index).0 >= 300);
-    let again = plant.audit.export(&some, None, &mut with, &mut |_| {}).unwrap();
+    let again = plant.audit.export(&some, &Asker::local(), &mut with, &mut |_| {}).unwrap();
     assert_eq!(again.counts, report.counts);
     if again.checkpoint == report.checkpoint {
         assert!(with == without);
@@ -213,11 +213,12 @@ fn every_access_is_in_the_log_before_it_is_given() {
     let plant = Plant::new();
     plant.inspect(20);
     let who = opening(PrivateField::Client, "auditor@oem.example");
+    let asker = Asker { who: Some(who.clone()), ..Asker::local() };
     let before = plant.reader.size();
-    plant.audit.passports_by_serial(&"FL-000003".parse().unwrap(), Some(&who)).unwrap();
+    plant.audit.passports_by_serial(&"FL-000003".parse().unwrap(), &asker).unwrap();
     let everything = Selection::default();
     let mut sink = Vec::new();
-    plant.audit.export(&everything, Some(&who), &mut sink, &mut |_| {}).unwrap();
+    plant.audit.export(&everything, &asker, &mut sink, &mut |_| {}).unwrap();
     let entries: Vec<Access> = (before..plant.reader.size())
         .filter_map(|index| match Entry::parse(&plant.reader.entry(EntryIndex(index)).unwrap()).unwrap() {
             Entry::Access(access) => Some(access),
@@ -240,7 +241,7 @@ fn the_packages_of_gos_checksum_database_accept_a_passport_and_a_log_as_files() 
     let [log, older, file] = [plant.path("data/log"), plant.path("older"), plant.path("p.tlog-proof")];
     fs::copy(log.join("checkpoint"), &older).unwrap();
     plant.inspect(400);
-    let passport = plant.audit.passport_by_index(EntryIndex(413), None).unwrap();
+    let passport = plant.audit.passport_by_index(EntryIndex(413), &Asker::local()).unwrap();
     fs::write(&file, &passport.text).unwrap();
     plant.writer.checkpoint_now().unwrap();
     let Some(go) = go_check(&plant) else {
@@ -288,7 +289,7 @@ fn go_check(plant: &Plant) -> Option<PathBuf> {
 fn a_passport_names_its_part_and_a_forged_one_is_refused() {
     let plant = Plant::new();
     plant.inspect(20);
-    let passports = plant.audit.passports_by_serial(&"FL-000013".parse().unwrap(), None).unwrap();
+    let passports = plant.audit.passports_by_serial(&"FL-000013".parse().unwrap(), &Asker::local()).unwrap();
     let [passport] = passports.as_slice() else { panic!("{passports:?}") };
     let file = plant.path("part.tlog-proof");
     fs::write(&file, &passport.text).unwrap();
@@ -296,7 +297,7 @@ fn a_passport_names_its_part_and_a_forged_one_is_refused() {
     let index_line = format!("index {}", passport.index);
     fs::write(&file, passport.text.replace(&index_line, "index 1")).unwrap();
     assert!(!plant.is_genuine(&file));
-    let unknown = plant.audit.passports_by_serial(&"FL-999999".parse().unwrap(), None);
+    let unknown = plant.audit.passports_by_serial(&"FL-999999".parse().unwrap(), &Asker::local());
     assert!(matches!(unknown, Err(AuditError::NoPart { .. })));
 }
 
@@ -344,6 +345,6 @@ fn an_empty_selection_says_so() {
     let plant = Plant::new();
     plant.inspect(3);
     let none = Selection { product: Some("gear".parse().unwrap()), ..Selection::default() };
-    let error = plant.audit.export(&none, None, std::io::sink(), &mut |_| {}).unwrap_err();
+    let error = plant.audit.export(&none, &Asker::local(), std::io::sink(), &mut |_| {}).unwrap_err();
     assert!(matches!(error, AuditError::Export(ExportError::Nothing)), "{error}");
 }

@@ -143,17 +143,8 @@ pub fn entry(seed: u64, index: u64) -> Entry {
         });
     }
     if is_access(index) {
-        return Entry::Access(Access {
-            clock,
-            count: None,
-            event: AccessEvent::Passport,
-            index: Some(EntryIndex(index - 1)),
-            kind: Default::default(),
-            object: None,
-            private: Commitments::default(),
-            time,
-            v,
-        });
+        let index = Some(EntryIndex(index - 1));
+        return Entry::Access(Access { index, ..Access::new(AccessEvent::Passport, (time, clock)) });
     }
     let unit = |bits: u64| (bits & 0xff_ffff) as f32 / 16_777_216.0;
     let score = |value: f32| Score::new(value).expect("a finite score");

@@ -48,6 +48,11 @@ pub fn entry_kinds(data: &Path) -> Vec<String> {
     all_entries(data).iter().map(kind).collect()
 }
 
+/// How many entries there are beside those that say who asked: asking adds some.
+pub fn entries_told(data: &Path) -> usize {
+    entry_kinds(data).iter().filter(|kind| *kind != "access").count()
+}
+
 pub fn entries(data: &Path, kind: &str) -> Vec<String> {
     let needle = format!("\"kind\":\"{kind}\"");
     all_entries(data).into_iter().filter(|entry| entry.contains(&needle)).collect()

@@ -14,7 +14,10 @@ use lineproof::{
         inspection_service_client::InspectionServiceClient,
     },
 };
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, IsCa, Issuer, KeyIdMethod, KeyPair,
+    KeyUsagePurpose, RevokedCertParams, SanType,
+};
 use tempfile::TempDir;
 use tonic::transport::Channel;
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
@@ -41,8 +44,8 @@ pub struct Service {
 
 /// What a client needs behind TLS, as PEM.
 pub struct ClientPem {
-    /// The certificate of the authority that signed everybody's.
-    pub authority: String,
+    /// The authority that signed everybody's.
+    pub authority: Authority,
     /// A client's certificate and its key.
     pub client: (String, String),
 }
@@ -89,30 +92,25 @@ impl Plant {
         std::fs::write(path, text.replace(from, to)).expect("the configuration is writable");
     }
 
-    /// Configures TLS with a certificate for `localhost`, and that clients must show one of the same authority.
+    /// Configures TLS at both listeners with a certificate for `localhost`, and that clients must show one of the same authority.
+    /// The client's is that of the line PC of `part`.
     pub fn demand_tls(&self) -> ClientPem {
-        let authority_key = KeyPair::generate().expect("a key");
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        // With the subject that the others have by default, theirs would look signed by themselves.
-        params.distinguished_name.push(DnType::CommonName, "authority of the plant");
-        let authority = params.self_signed(&authority_key).expect("a certificate").pem();
-        let issuer = Issuer::new(params, &authority_key);
-        let issue = || {
-            let key = KeyPair::generate().expect("a key");
-            let params = CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
-            (params.signed_by(&key, &issuer).expect("a certificate").pem(), key.serialize_pem())
-        };
-        let (server, client) = (issue(), issue());
+        let authority = Authority::new();
+        let server = authority.server();
         let folder = self.data().join("tls");
         std::fs::create_dir(&folder).expect("a folder for the certificates");
-        for (name, pem) in [("server.pem", &server.0), ("server.key", &server.1), ("clients.pem", &authority)] {
+        let crl = authority.revoked(&[]);
+        let files = [("server.pem", &server.0), ("server.key", &server.1), ("clients.pem", &authority.pem)];
+        for (name, pem) in files.into_iter().chain([("clients.crl", &crl)]) {
             std::fs::write(folder.join(name), pem).expect("a certificate is written");
         }
-        for key in ["[listen.tls]", "certificate =", "key =", "client_ca ="] {
+        for key in ["[listen.tls]", "certificate =", "key =", "client_ca =", "crl ="] {
             self.edit_config(&format!("# {key}"), key);
         }
-        ClientPem { authority, client }
+        let files = "certificate = \"tls/server.pem\"\nkey = \"tls/server.key\"\nclient_ca = \"tls/clients.pem\"\ncrl = \"tls/clients.crl\"\n";
+        self.edit_config("# [office.tls] ", &format!("[office.tls]\n{files}# "));
+        let client = authority.client("spiffe://plant.example/station/line-1/station-1", "line", 1);
+        ClientPem { client: (client.0, client.1), authority }
     }
 
     /// Has the line's side listen at `address` instead of at a port that is free.
@@ -141,6 +139,63 @@ impl Plant {
 
     pub fn vkey(&self) -> PathBuf {
         self.data().join("log.vkey")
+    }
+}
+
+/// A certificate authority for one test.
+pub struct Authority {
+    /// Its own certificate.
+    pub pem: String,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+impl Authority {
+    pub fn new() -> Self {
+        let key = KeyPair::generate().expect("a key");
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        // With the subject that the others have by default, theirs would look signed by themselves.
+        params.distinguished_name.push(DnType::CommonName, "authority of the plant");
+        let pem = params.self_signed(&key).expect("a certificate").pem();
+        Self { pem, issuer: Issuer::new(params, key) }
+    }
+
+    /// A certificate for a server at `localhost`, and its key.
+    pub fn server(&self) -> (String, String) {
+        let key = KeyPair::generate().expect("a key");
+        let params = CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
+        (params.signed_by(&key, &self.issuer).expect("a certificate").pem(), key.serialize_pem())
+    }
+
+    /// A client's certificate with this SPIFFE ID, organisational unit and serial number, and its key.
+    pub fn client(&self, id: &str, unit: &str, serial: u64) -> (String, String) {
+        let key = KeyPair::generate().expect("a key");
+        let mut params = CertificateParams::default();
+        params.subject_alt_names.push(SanType::URI(id.try_into().expect("an ASCII text")));
+        params.distinguished_name.push(DnType::OrganizationalUnitName, unit);
+        params.serial_number = Some(serial.into());
+        (params.signed_by(&key, &self.issuer).expect("a certificate").pem(), key.serialize_pem())
+    }
+
+    /// A list that revokes the certificates with these serial numbers.
+    pub fn revoked(&self, serials: &[u64]) -> String {
+        let now = rcgen::date_time_ymd(2026, 1, 1);
+        let revoked = serials.iter().map(|serial| RevokedCertParams {
+            serial_number: (*serial).into(),
+            revocation_time: now,
+            reason_code: None,
+            invalidity_date: None,
+        });
+        let list = CertificateRevocationListParams {
+            this_update: now,
+            next_update: rcgen::date_time_ymd(2096, 1, 1),
+            crl_number: (serials.len() as u64 + 1).into(),
+            issuing_distribution_point: None,
+            revoked_certs: revoked.collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        list.signed_by(&self.issuer).expect("a list").pem().expect("PEM")
     }
 }
 

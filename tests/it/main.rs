@@ -2,6 +2,7 @@
 
 #![cfg(feature = "server")]
 
+mod access;
 mod adding;
 mod backup;
 mod bad_input;

@@ -14,7 +14,7 @@ fn a_service_behind_tls_refuses_strangers_and_still_answers_commands_on_its_data
     block_on(async {
         let connect = async |tls: ClientTlsConfig| {
             let endpoint = Endpoint::from_shared(format!("https://localhost:{port}")).unwrap();
-            let channel = endpoint.tls_config(tls.ca_certificate(Certificate::from_pem(&pem.authority))).unwrap();
+            let channel = endpoint.tls_config(tls.ca_certificate(Certificate::from_pem(&pem.authority.pem))).unwrap();
             InspectionServiceClient::new(channel.connect().await?).inspect(part(1)).await.map_err(anyhow::Error::from)
         };
         let known = ClientTlsConfig::new().identity(Identity::from_pem(&pem.client.0, &pem.client.1));

@@ -66,7 +66,7 @@ fn the_python_client_shows_its_certificate_and_trusts_only_the_plants_authority(
         fs::write(&path, text).unwrap();
         path
     };
-    let files = [file("ca.pem", &pem.authority), file("pc.pem", &pem.client.0), file("pc.key", &pem.client.1)];
+    let files = [file("ca.pem", &pem.authority.pem), file("pc.pem", &pem.client.0), file("pc.key", &pem.client.1)];
     let service = plant.serve();
     let url = format!("https://localhost:{}", service.address.rsplit(':').next().unwrap());
     let output = Command::new(python).arg(JOURNEY).arg(url).arg(plant.folder()).args(files).output().unwrap();

@@ -40,7 +40,7 @@ use lineproof::{
 
 use crate::{
     erase::{fails, killed, private_keys, run},
-    evidence::{all_entries, entries},
+    evidence::{entries, entries_told},
     faults::copy_folder,
     harness::{Plant, skipped, text},
     syscalls::{has_strace, injected},
@@ -395,7 +395,7 @@ fn a_run_killed_at_any_system_call_is_finished_by_the_next_start_or_never_began(
     let plant = long_ago();
     let base = plant.folder().join("base");
     copy_folder(&plant.data(), &base);
-    let before = all_entries(&base).len();
+    let before = entries_told(&base);
     let (mut untouched, mut deleted) = (0, 0);
     for syscall in ["fdatasync", "fsync", "rename", "pwrite64", "unlink", "rmdir"] {
         for number in 1.. {
@@ -414,7 +414,7 @@ fn a_run_killed_at_any_system_call_is_finished_by_the_next_start_or_never_began(
             let output = plant.run(&["fsck"]);
             assert_eq!(output.status.code(), Some(0), "{syscall} {number}: {}", text(&output));
             assert!(!plant.data().join("erasing").exists());
-            match (serials, packs(&plant, "bad"), all_entries(&plant.data()).len() - before) {
+            match (serials, packs(&plant, "bad"), entries_told(&plant.data()) - before) {
                 (6, 1, 0) => untouched += 1,
                 (3, 0, 2) => deleted += 1,
                 other => panic!("{syscall} {number} left {other:?}"),

@@ -38,8 +38,8 @@ fn a_failed_sync_of_the_write_ahead_log_ends_the_service_unanswered_and_the_next
     if !has_strace() {
         return skipped("no strace that can inject");
     }
-    // Of the syncs of the write-ahead log, a start needs two: its own entry, and the recipe's.
-    for failing in 3..6_u64 {
+    // Of the syncs of the write-ahead log, a start needs three: its own entry, the configuration's and the recipe's.
+    for failing in 4..7_u64 {
         let plant = Plant::new();
         let service = plant.serve();
         let first = block_on(async { service.inspection().await.inspect(part(1)).await.unwrap().into_inner() });
@@ -66,7 +66,7 @@ fn a_failed_sync_of_the_write_ahead_log_ends_the_service_unanswered_and_the_next
                 assert!(unanswered < 10, "the sync that should fail did not");
             }
         });
-        assert_eq!(unanswered, failing - 1, "answered without a sync of its own");
+        assert_eq!(unanswered, failing - 2, "answered without a sync of its own");
         let ended = service.wait();
         assert_eq!(ended.code, Some(1), "{}", ended.log);
         assert!(ended.log.contains("the log stopped after a failed write"), "{}", ended.log);

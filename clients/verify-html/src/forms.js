@@ -299,7 +299,9 @@ const FORMS = {
     `${HEAD} camera=name count=whole first?=whole frame?=name last?=whole line=name station=name` +
     " reason=counter_jump|overload|deadline|digest_mismatch|bad_frame|inference_fault|no_recipe",
   recipe: `${HEAD} calibration?=blake3 event=registered|approved|activated|retired model=blake3 recipe=recipe-of`,
-  access: `${HEAD} count?=whole event=passport|export|frame_id_reused index?=whole object?=text private=private`,
+  access:
+    `${HEAD} count?=whole event=passport|export|frame_id_reused|read|changed|refused|login_failed|configured index?=whole` +
+    " method?=text object?=text private=private reason?=text",
   key: `${HEAD} purpose=text vkey=text`,
   start: `${HEAD} recovered=whole software=text torn_bytes=whole`,
   period_close:

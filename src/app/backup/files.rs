@@ -151,9 +151,11 @@ pub fn outside(config: &Config, data_dir: &Path) -> Vec<(&'static str, PathBuf)>
         ("listen.tls.certificate", tls.map(|tls| &tls.certificate)),
         ("listen.tls.key", tls.map(|tls| &tls.key)),
         ("listen.tls.client_ca", tls.and_then(|tls| tls.client_ca.as_ref())),
+        ("listen.tls.crl", tls.and_then(|tls| tls.crl.as_ref())),
         ("office.tls.certificate", office.map(|tls| &tls.certificate)),
         ("office.tls.key", office.map(|tls| &tls.key)),
         ("office.tls.client_ca", office.and_then(|tls| tls.client_ca.as_ref())),
+        ("office.tls.crl", office.and_then(|tls| tls.crl.as_ref())),
     ];
     let named = named.into_iter().filter_map(|(name, path)| Some((name, path?.clone())));
     named.filter(|(_, path)| !is_below(path, data_dir)).collect()

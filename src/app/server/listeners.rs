@@ -3,28 +3,35 @@
 //! The line's listener takes frames and nothing else; the office's answers questions and has no method that could return a pixel.
 //! They share no port, so that a plant can put them into different networks.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use tokio::{
     net::{TcpListener, UnixListener},
     task::JoinHandle,
 };
-use tokio_stream::wrappers::UnixListenerStream;
+use tokio_stream::{Stream, StreamExt as _, wrappers::UnixListenerStream};
 use tokio_util::sync::CancellationToken;
-use tonic::transport::{
-    Certificate, Identity, ServerTlsConfig,
-    server::{Router, TcpIncoming},
-};
+use tonic::service::Routes;
 
-use super::{Inspecting, Server, origin_defaults};
+use super::{
+    Inspecting, Server,
+    accept::{Acceptor, Connection},
+    origin_defaults,
+};
 use crate::{
-    app::{config::Tls, health},
+    app::{
+        config::{Connections, Tls},
+        health,
+        tls::live::LiveTls,
+    },
+    core::{access::Identity, lineage::entry::AccessEvent},
     edge::{
+        access::Gate,
         audit::AuditEdge,
         history::HistoryEdge,
         inspection::{InspectionEdge, InspectionLimits},
-        methods,
+        methods::{self, Zone},
         open_inference::{
             OpenInferenceEdge, pb::grpc_inference_service_server::GrpcInferenceServiceServer as OpenInferenceServer,
         },
@@ -37,6 +44,8 @@ use crate::{
         replay::ReplayEdge,
         retention::RetentionEdge,
     },
+    services::access::Note,
+    types::{Role, Roles},
 };
 
 /// What a message may take beside the frame's bytes.
@@ -59,6 +68,9 @@ pub struct Listeners {
     pub socket: Option<UnixListener>,
 }
 
+/// A listener at work, until it is told to end.
+pub(super) type Serving = Pin<Box<dyn Future<Output = Result<(), tonic::transport::Error>> + Send>>;
+
 /// Something served beside the line.
 pub(super) struct Side {
     pub name: &'static str,
@@ -66,12 +78,14 @@ pub(super) struct Side {
 }
 
 impl Server {
-    /// Frames in, verdicts out, and health.
-    pub(super) async fn line_router(
+    /// Frames in, verdicts out, and health; until `ending` ends.
+    pub(super) async fn serve_line(
         &self,
+        listener: TcpListener,
         inspecting: &Inspecting,
         stopper: &CancellationToken,
-    ) -> anyhow::Result<(Router, JoinHandle<()>)> {
+        ending: impl Future<Output = ()> + Send + 'static,
+    ) -> anyhow::Result<(Serving, JoinHandle<()>)> {
         let Inspecting { inspect, periods, parts } = inspecting;
         let frame_bytes_max = self.config.inspect.frame_bytes_max;
         let limits = InspectionLimits {
@@ -86,63 +100,100 @@ impl Server {
         let following = tokio::spawn(health::follow(reporter, inspect.handle()));
         let edge = InspectionEdge::new(inspect.handle(), periods.clone(), parts.handle(), limits, stopper.clone());
         let inspection = InspectionServiceServer::new(edge).max_decoding_message_size(message_bytes_max);
-        let open_inference = self.config.open_inference.served.then(|| {
+        let mut routes = Routes::new(health_service).add_service(reflection(Zone::Line)?).add_service(inspection);
+        if self.config.open_inference.served {
             let edge = OpenInferenceEdge::new(inspect.handle(), origin_defaults(&self.config), limits, stopper.clone());
-            OpenInferenceServer::new(edge).max_decoding_message_size(message_bytes_max)
-        });
-        let router = builder(self.config.listen.tls.as_ref())?
-            .add_service(health_service)
-            .add_service(reflection(methods::LINE)?)
-            .add_service(inspection)
-            .add_optional_service(open_inference);
-        Ok((router, following))
+            routes = routes.add_service(OpenInferenceServer::new(edge).max_decoding_message_size(message_bytes_max));
+        }
+        let listen = &self.config.listen;
+        let local = Identity::local(Roles::of(&[Role::Line]));
+        let gate = self.gate(Zone::Line, listen.tls.as_ref(), local);
+        let incoming = self.accept(listener, "listen.tls", listen.tls.as_ref(), listen.connections(), stopper)?;
+        let serving = builder().layer(gate).add_routes(routes).serve_with_incoming_shutdown(incoming, ending);
+        Ok((Box::pin(serving), following))
     }
 
-    /// Questions and proofs for those who are let into the office's network.
+    /// Questions, proofs and releases for those who are let into the office's network.
     pub(super) async fn serve_office(&self, listener: TcpListener, stopper: CancellationToken) -> anyhow::Result<Side> {
         let (reporter, health_service) = tonic_health::server::health_reporter();
-        let (history, audit) = self.questions();
         reporter.set_serving::<HistoryServiceServer<HistoryEdge>>().await;
         reporter.set_serving::<AuditServiceServer<AuditEdge>>().await;
-        let router = builder(self.config.office.tls.as_ref())?
-            .add_service(health_service)
-            .add_service(reflection(methods::OFFICE)?)
-            .add_service(history)
-            .add_service(audit);
-        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+        let routes = Routes::new(health_service).add_service(reflection(Zone::Office)?);
+        let routes = self.office_services(routes, &stopper);
+        let office = &self.config.office;
+        // On this machine, without certificates: reading, and nothing that changes anything.
+        let local = Identity::local(Roles::of(&[Role::Auditor, Role::Reviewer]));
+        let gate = self.gate(Zone::Office, office.tls.as_ref(), local);
+        let incoming = self.accept(listener, "office.tls", office.tls.as_ref(), office.connections(), &stopper)?;
+        let router = builder().layer(gate).add_routes(routes);
         let serve = async move { router.serve_with_incoming_shutdown(incoming, stopper.cancelled_owned()).await };
         Ok(Side { name: "the office's listener", task: tokio::spawn(said("the office's listener", serve)) })
     }
 
     /// The operator's socket, on a task of its own.
-    pub(super) fn serve_socket(&self, listener: UnixListener, stopper: CancellationToken) -> Side {
-        let router = self.operator_router(tonic::transport::Server::builder(), &stopper);
-        let incoming = UnixListenerStream::new(listener);
-        let serve = async move { router.serve_with_incoming_shutdown(incoming, stopper.cancelled_owned()).await };
+    pub(super) async fn serve_socket(&self, listener: UnixListener, stopper: CancellationToken) -> Side {
+        let incoming = UnixListenerStream::new(listener).map(|stream| stream.map(Connection::unix));
+        let serve = self.serve_operator(incoming, &stopper, stopper.clone().cancelled_owned()).await;
         Side { name: "the operator's socket", task: tokio::spawn(said("the operator's socket", serve)) }
     }
 
     /// Everything that those may ask who may use the data directory itself.
-    pub(super) fn operator_router(&self, mut builder: tonic::transport::Server, stopper: &CancellationToken) -> Router {
-        let (history, audit) = self.questions();
+    pub(super) async fn serve_operator(
+        &self,
+        incoming: impl Stream<Item = std::io::Result<Connection>> + Send + 'static,
+        stopper: &CancellationToken,
+        ending: impl Future<Output = ()> + Send + 'static,
+    ) -> Serving {
+        let (reporter, health_service) = tonic_health::server::health_reporter();
+        reporter.set_serving::<HistoryServiceServer<HistoryEdge>>().await;
+        let routes = self.office_services(Routes::new(health_service), stopper);
+        let gate = Gate { local: None, ..self.gate(Zone::Operator, None, Identity::local(Roles::NONE)) };
+        let router = tonic::transport::Server::builder().layer(gate).add_routes(routes);
+        let incoming = Box::pin(incoming);
+        Box::pin(router.serve_with_incoming_shutdown(incoming, ending))
+    }
+
+    fn office_services(&self, routes: Routes, stopper: &CancellationToken) -> Routes {
+        let history = HistoryServiceServer::new(HistoryEdge::new(self.history.clone()));
+        let audit = AuditServiceServer::new(AuditEdge::new(self.audit.clone()));
         let retention = RetentionServiceServer::new(RetentionEdge::new(self.retention.clone()));
         let replay = ReplayServiceServer::new(ReplayEdge::new(self.replay.clone(), stopper.clone()));
         let registry = RegistryServiceServer::new(RegistryEdge::new(self.registry.clone()));
-        builder
-            .add_service(history)
-            .add_service(audit)
+        routes
+            .add_service(history.max_decoding_message_size(SMALL_REQUEST_BYTES_MAX))
+            .add_service(audit.max_decoding_message_size(SMALL_REQUEST_BYTES_MAX))
             .add_service(retention.max_decoding_message_size(SMALL_REQUEST_BYTES_MAX))
             .add_service(replay.max_decoding_message_size(SMALL_REQUEST_BYTES_MAX))
             .add_service(registry.max_decoding_message_size(SMALL_REQUEST_BYTES_MAX))
     }
 
-    fn questions(&self) -> (HistoryServiceServer<HistoryEdge>, AuditServiceServer<AuditEdge>) {
-        let history = HistoryServiceServer::new(HistoryEdge::new(self.history.clone()));
-        let audit = AuditServiceServer::new(AuditEdge::new(self.audit.clone()));
-        (
-            history.max_decoding_message_size(SMALL_REQUEST_BYTES_MAX),
-            audit.max_decoding_message_size(SMALL_REQUEST_BYTES_MAX),
-        )
+    /// The gate of a zone; `local` is who comes where nobody is asked for a certificate.
+    fn gate(&self, zone: Zone, tls: Option<&Tls>, local: Identity) -> Gate {
+        let asks = tls.is_some_and(|tls| tls.client_ca.is_some());
+        let local = (!asks).then(|| Arc::new(local));
+        Gate { zone, local, grants: self.grants.clone(), journal: self.journal.clone() }
+    }
+
+    /// The connections of a listener, with certificates that are read again when they change.
+    fn accept(
+        &self,
+        listener: TcpListener,
+        key: &'static str,
+        tls: Option<&Tls>,
+        limits: Connections,
+        stopper: &CancellationToken,
+    ) -> anyhow::Result<impl Stream<Item = std::io::Result<Connection>> + Send + use<>> {
+        let tls = tls.map(|tls| LiveTls::load(key, tls, false)).transpose()?.map(Arc::new);
+        if let Some(live) = &tls {
+            let journal = self.journal.clone();
+            let changed = move |digest: &crate::types::Blake3Digest| {
+                let (object, reason) = (Some(digest.to_string()), Some("certificates"));
+                journal.refused(Note { object, reason, ..Note::new(AccessEvent::Configured) });
+            };
+            tokio::spawn(live.clone().watch(stopper.clone(), changed));
+        }
+        let (grants, journal) = (self.grants.clone(), self.journal.clone());
+        Ok(Acceptor { tls, limits, grants, journal }.incoming(listener))
     }
 }
 
@@ -154,42 +205,29 @@ async fn said(name: &'static str, serve: impl Future<Output = Result<(), tonic::
 }
 
 /// A server with the limits of a network.
-fn builder(tls: Option<&Tls>) -> anyhow::Result<tonic::transport::Server> {
-    let builder = tonic::transport::Server::builder()
+fn builder() -> tonic::transport::Server {
+    tonic::transport::Server::builder()
         .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
         .http2_max_header_list_size(HEADER_BYTES_MAX)
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
         .initial_stream_window_size(Some(4 << 20))
         .initial_connection_window_size(Some(16 << 20))
-        .max_frame_size(Some(HTTP2_FRAME_BYTES_MAX));
-    match tls {
-        None => Ok(builder),
-        Some(tls) => builder.tls_config(tls_config(tls)?).context("TLS configuration"),
-    }
+        .max_frame_size(Some(HTTP2_FRAME_BYTES_MAX))
 }
 
-/// Reflection of the services that a listener has.
+/// Reflection of the services that a zone has.
 fn reflection(
-    services: &[&str],
+    zone: Zone,
 ) -> anyhow::Result<
     tonic_reflection::server::v1::ServerReflectionServer<impl tonic_reflection::server::v1::ServerReflection + use<>>,
 > {
     let mut builder = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(pb::DESCRIPTORS)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET);
-    for service in services {
-        builder = builder.with_service_name(*service);
+    for service in methods::services(zone).into_iter().filter(|service| !service.starts_with("grpc.reflection.")) {
+        builder = builder.with_service_name(service);
     }
     Ok(builder.build_v1()?)
-}
-
-fn tls_config(tls: &Tls) -> anyhow::Result<ServerTlsConfig> {
-    let read = |path: &PathBuf| std::fs::read(path).with_context(|| path.display().to_string());
-    let mut config = ServerTlsConfig::new().identity(Identity::from_pem(read(&tls.certificate)?, read(&tls.key)?));
-    if let Some(ca) = &tls.client_ca {
-        config = config.client_ca_root(Certificate::from_pem(read(ca)?));
-    }
-    Ok(config)
 }
 
 /// Listens at `address`, which `key` of the configuration names.

@@ -6,9 +6,9 @@ use anyhow::Context as _;
 
 use crate::{
     adapters::{keys::Keys, log::RecoveryReport},
-    app::{backup, keys},
+    app::{backup, config, keys},
     core::lineage::{
-        entry::{ENTRY_VERSION, Entry, KeyEvent, KeyKind, Start, StartKind},
+        entry::{Access, AccessEvent, ENTRY_VERSION, Entry, KeyEvent, KeyKind, Start, StartKind},
         rotation::Rotation,
     },
     ports::{
@@ -16,7 +16,7 @@ use crate::{
         lineage::{Append, AppendError, Appended, LogWriter, PrivateRecord},
     },
     services::inspect::record,
-    types::EntryIndex,
+    types::{EntryIndex, Sha256Digest},
 };
 
 /// What the first steps need.
@@ -43,6 +43,15 @@ impl Starter<'_> {
             torn_bytes: recovery.torn_bytes,
             v: ENTRY_VERSION,
         }))?;
+        Ok(())
+    }
+
+    /// The configuration that the service runs with.
+    pub fn record_configuration(&self, data_dir: &Path) -> anyhow::Result<()> {
+        let bytes = std::fs::read(data_dir.join(config::FILE_NAME))?;
+        let object = Some(Sha256Digest::of(&bytes).to_string());
+        let access = Access { object, ..Access::new(AccessEvent::Configured, self.clock.now()) };
+        self.append(&Entry::Access(access))?;
         Ok(())
     }
 

@@ -436,22 +436,38 @@ pub struct Access {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub index: Option<EntryIndex>,
     pub kind: AccessKind,
-    /// A digest that identifies what was given away or offered: an export's, a second image's.
+    /// The method that was called, `lineproof.v1.HistoryService/ListDecisions`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub method: Option<String>,
+    /// A digest that identifies what was given away or offered: an export's, a second image's, a configuration's.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub object: Option<String>,
     /// Commitment to who asked.
     pub private: Commitments,
+    /// Why a call was refused, or with which right it was not: a word of `docs/spec/entry.md`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reason: Option<String>,
     pub time: Instant,
     pub v: u32,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AccessEvent {
     Passport,
     Export,
     /// A known frame id came with other bytes; the first decision stands.
     FrameIdReused,
+    /// Somebody asked a question that was answered.
+    Read,
+    /// Somebody had something done that is no question.
+    Changed,
+    /// Somebody known asked for what they may not.
+    Refused,
+    /// Somebody could not show who they are.
+    LoginFailed,
+    /// The service runs with another configuration than before, or for the first time.
+    Configured,
 }
 
 /// A key came into use.
@@ -481,6 +497,16 @@ pub struct Start {
     /// Bytes of an unacknowledged, torn tail that recovery cut off.
     pub torn_bytes: u64,
     pub v: u32,
+}
+
+impl Access {
+    /// An entry that says nothing yet but what happened and when.
+    #[must_use]
+    pub fn new(event: AccessEvent, (time, clock): (Instant, ClockState)) -> Self {
+        let (kind, private, v) = (AccessKind::Kind, Commitments::default(), ENTRY_VERSION);
+        let (method, object, reason) = (None, None, None);
+        Self { clock, count: None, event, index: None, kind, method, object, private, reason, time, v }
+    }
 }
 
 /// Reads `kind` and `v` first, so that a later release's entries stay readable by name.

@@ -6,7 +6,7 @@ use data_encoding::HEXLOWER;
 use tonic::Status;
 
 use super::{
-    Caller,
+    Sender,
     pb::{self, infer_parameter::ParameterChoice},
     tensors::{self, Asked},
 };
@@ -70,7 +70,7 @@ impl Origins {
         (source, frame, counter): (Source, FrameId, u64),
         (asked, book): (&Asked, &RecipeBook),
         limits: &InspectionLimits,
-        caller: Caller,
+        sender: Sender,
     ) -> Result<FrameRequest, Status> {
         parameters.check()?;
         let recipe = asked.recipe.recipe.reference();
@@ -97,9 +97,9 @@ impl Origins {
             claimed: parameters.digest()?,
             image,
             raw,
-            client: caller.client,
-            received: caller.received,
-            useful_for: [caller.timeout, timeout].into_iter().flatten().fold(limits.useful_for, Duration::min),
+            client: sender.caller.identity.said(),
+            received: sender.received,
+            useful_for: [sender.timeout, timeout].into_iter().flatten().fold(limits.useful_for, Duration::min),
         })
     }
 

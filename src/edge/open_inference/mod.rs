@@ -20,7 +20,7 @@ use self::{
     frame::{Origin, Origins, Parameters},
     models::Models,
 };
-use super::{convert, inspection::InspectionLimits, status};
+use super::{access::Caller, convert, inspection::InspectionLimits, status};
 use crate::{
     core::lineage::entry::GapReason,
     services::inspect::{
@@ -135,12 +135,12 @@ impl pb::grpc_inference_service_server::GrpcInferenceService for OpenInferenceEd
         &self,
         request: Request<pb::ModelInferRequest>,
     ) -> Result<Response<pb::ModelInferResponse>, Status> {
-        let caller = Caller {
-            client: convert::client_identity(&request),
+        let sender = Sender {
+            caller: Caller::of(&request)?,
             received: Instant::now(),
             timeout: convert::grpc_timeout(request.metadata()),
         };
-        let started = start(&self.service, &self.origins, &self.limits, request.into_inner(), caller)?;
+        let started = start(&self.service, &self.origins, &self.limits, request.into_inner(), sender)?;
         started.answer().await.map(Response::new)
     }
 
@@ -150,13 +150,13 @@ impl pb::grpc_inference_service_server::GrpcInferenceService for OpenInferenceEd
         &self,
         request: Request<Streaming<pb::ModelInferRequest>>,
     ) -> Result<Response<Answers>, Status> {
-        let client = convert::client_identity(&request);
+        let caller = Caller::of(&request)?;
         let (answers, outgoing) = mpsc::channel(self.limits.stream_frames_max);
         let stream = InferStream {
             service: self.service.clone(),
             origins: self.origins.clone(),
             limits: self.limits,
-            client,
+            caller,
             stopper: self.stopper.clone(),
         };
         tokio::spawn(stream.serve(request.into_inner(), answers));
@@ -165,8 +165,8 @@ impl pb::grpc_inference_service_server::GrpcInferenceService for OpenInferenceEd
 }
 
 /// Who sent a request, when, and how long the call lasts.
-struct Caller {
-    client: Option<String>,
+struct Sender {
+    caller: Caller,
     received: Instant,
     timeout: Option<Duration>,
 }
@@ -191,10 +191,11 @@ fn start(
     origins: &Origins,
     limits: &InspectionLimits,
     mut request: pb::ModelInferRequest,
-    caller: Caller,
+    sender: Sender,
 ) -> Result<Started, Status> {
     let parameters = Parameters(std::mem::take(&mut request.parameters));
     let Origin { source, frame, counter } = origins.of(&parameters, &request.id)?;
+    sender.caller.may_speak_for(&source.line, &source.station)?;
     if !service.knows(&source) {
         return Err(status_of(&Refusal::UnknownSource(source)));
     }
@@ -207,7 +208,7 @@ fn start(
     let book = service.recipes();
     let asked = tensors::Asked::of(&request, &Models::of(Arc::clone(&book))).map_err(noted)?;
     let place = (source.clone(), frame.clone(), counter);
-    let frame = origins.frame(request, &parameters, place, (&asked, &book), limits, caller).map_err(noted)?;
+    let frame = origins.frame(request, &parameters, place, (&asked, &book), limits, sender).map_err(noted)?;
     let outcome = service.start(frame).map_err(|refusal| status_of(&refusal))?;
     Ok(Started { outcome, asked })
 }
@@ -225,7 +226,7 @@ struct InferStream {
     service: InspectHandle,
     origins: Arc<Origins>,
     limits: InspectionLimits,
-    client: Option<String>,
+    caller: Caller,
     stopper: CancellationToken,
 }
 
@@ -260,9 +261,9 @@ impl InferStream {
                 next = requests.next() => next,
             };
             let Some(Ok(request)) = next else { break };
-            let caller = Caller { client: self.client.clone(), received: Instant::now(), timeout: None };
+            let sender = Sender { caller: self.caller.clone(), received: Instant::now(), timeout: None };
             let id = request.id.clone();
-            let started = start(&self.service, &self.origins, &self.limits, request, caller);
+            let started = start(&self.service, &self.origins, &self.limits, request, sender);
             if waiting.send((id, started, permit)).await.is_err() {
                 break;
             }
@@ -293,6 +294,7 @@ fn name_of(code: Code) -> &'static str {
         Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
         Code::FailedPrecondition => "FAILED_PRECONDITION",
         Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::PermissionDenied => "PERMISSION_DENIED",
         Code::Unavailable => "UNAVAILABLE",
         _ => "INTERNAL",
     }

@@ -43,7 +43,7 @@ use self::{
 use super::recipes::RecipeBook;
 use crate::{
     core::lineage::{
-        entry::{Access, AccessEvent, AccessKind, ENTRY_VERSION, Entry, Gap, GapKind, GapReason},
+        entry::{Access, AccessEvent, ENTRY_VERSION, Entry, Gap, GapKind, GapReason},
         private::{Opening, PrivateField},
     },
     planted,
@@ -493,17 +493,11 @@ impl Shared {
     }
 
     fn reused_entry(&self, request: &FrameRequest, first: Receipt, openings: &[Opening]) -> Entry {
-        let (time, clock) = self.clock.now();
         Entry::Access(Access {
-            clock,
-            count: None,
-            event: AccessEvent::FrameIdReused,
             index: Some(first.index),
-            kind: AccessKind::Kind,
             object: request.claimed.map(|claimed| claimed.to_string()),
             private: record::commitments(openings),
-            time,
-            v: ENTRY_VERSION,
+            ..Access::new(AccessEvent::FrameIdReused, self.clock.now())
         })
     }
 

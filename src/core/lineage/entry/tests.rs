@@ -119,15 +119,13 @@ fn one_of_each() -> Vec<Entry> {
             v,
         }),
         Entry::Access(Access {
-            clock,
             count: Some(1),
-            event: AccessEvent::Export,
             index: Some(EntryIndex(0)),
-            kind: AccessKind::Kind,
+            method: Some("lineproof.v1.AuditService/Export".into()),
             object: Some("blake3:".into()),
             private: Commitments { client: Some(Sha256Digest::of(b"x")), ..Commitments::default() },
-            time,
-            v,
+            reason: Some("role".into()),
+            ..Access::new(AccessEvent::Export, (time, clock))
         }),
         Entry::Key(KeyEvent { clock, kind: KeyKind::Kind, purpose: "log".into(), time, v, vkey: "k+1+A".into() }),
         Entry::Start(Start {

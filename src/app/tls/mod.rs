@@ -1,4 +1,6 @@
-//! TLS for witnesses, both ends, from PEM files. The gRPC service makes its own through tonic.
+//! TLS from PEM files: of witnesses, both ends, here; of the service's listeners, which change while it runs, in `live`.
+
+pub(super) mod live;
 
 use std::{path::Path, sync::Arc};
 
