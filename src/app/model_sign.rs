@@ -252,7 +252,11 @@ fn broken(folder: &Path, error: &FolderError) -> Report {
         "missing": names(&differences.missing),
         "added": names(&differences.added),
     });
-    Report { holds: false, words: format!("the signature does not hold: {error}\n"), facts }
+    let words = match error {
+        FolderError::Unsigned(_) => format!("{error}\n"),
+        _ => format!("the signature does not hold: {error}\n"),
+    };
+    Report { holds: false, words, facts }
 }
 
 fn new_key(args: &NewKeyArgs) -> anyhow::Result<Report> {
@@ -260,7 +264,7 @@ fn new_key(args: &NewKeyArgs) -> anyhow::Result<Report> {
     if public == args.out {
         bail!("--out names the private key's file; .pub is the ending of the public one");
     }
-    let key = keys::create(&args.out, &public)?;
+    let key = keys::create(&args.out, &public).context("no key was made; --out may name another file")?;
     let words = format!(
         "made key {}\n  private  {}, for whoever may release models; keep it off the machines that inspect\n  \
          public   {}, for [models] signers in lineproof.toml\n",

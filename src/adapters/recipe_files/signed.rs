@@ -204,7 +204,7 @@ fn digests(
 }
 
 /// The digest of a file of at most `bytes_left` bytes, which get fewer by them.
-fn digest(path: &Path, bytes_left: &mut u64) -> Result<Option<Sha256Digest>, FolderError> {
+pub(super) fn digest(path: &Path, bytes_left: &mut u64) -> Result<Option<Sha256Digest>, FolderError> {
     let mut file = open(path)?.take(*bytes_left + 1);
     let (mut hasher, mut chunk) = (sha2::Sha256::new(), vec![0; CHUNK_BYTES]);
     loop {

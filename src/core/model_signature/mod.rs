@@ -8,6 +8,8 @@ pub mod key;
 mod manifest;
 mod name;
 mod statement;
+#[cfg(test)]
+mod tests;
 
 pub use self::{
     bundle::{Signed, open, sign},
