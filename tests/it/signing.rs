@@ -243,7 +243,7 @@ fn the_stock_tool_verifies_our_signatures_and_we_its_and_both_refuse_the_same() 
     let vectors = Path::new("tests/vectors/model-signature");
     let made = tempfile::tempdir().unwrap();
     let pkcs8 = made.path().join("k.pem");
-    assert!(lineproof().args(["model", "new-key", "--out"]).arg(&pkcs8).status().unwrap().success());
+    assert!(lineproof().args(["model", "new-key", "--out"]).arg(&pkcs8).output().unwrap().status.success());
     let sec1 = (vectors.join("steward.pem"), vectors.join("steward.pub"));
     for (private, public) in [sec1, (pkcs8, made.path().join("k.pub"))] {
         let Some(stock) = Stock::new(&private, &public) else {

@@ -33,8 +33,9 @@ struct Material {
 
 #[derive(Serialize, Deserialize)]
 struct KeyHint {
-    /// SHA-256 of the public key's PEM in hex.
-    hint: String,
+    /// SHA-256 of the public key's PEM in hex. Unset in signatures of 2025, which hold the key itself; that is not read.
+    #[serde(default)]
+    hint: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -49,8 +50,9 @@ struct Envelope {
 #[derive(Serialize, Deserialize)]
 struct EnvelopeSignature {
     sig: String,
+    /// Not read.
     #[serde(default)]
-    keyid: String,
+    keyid: Option<String>,
 }
 
 /// What a signature that holds says.
@@ -74,13 +76,13 @@ pub fn sign(manifest: &Manifest, key: &SigningKey) -> Result<Vec<u8>, SignatureE
     let bundle = Bundle {
         media_type: MEDIA_TYPE.to_owned(),
         verification_material: Material {
-            public_key: Some(KeyHint { hint: key.public().fingerprint().hex() }),
+            public_key: Some(KeyHint { hint: Some(key.public().fingerprint().hex()) }),
             tlog_entries: Vec::new(),
         },
         dsse_envelope: Envelope {
             payload: BASE64_STANDARD.encode(payload),
             payload_type: PAYLOAD_TYPE.to_owned(),
-            signatures: [EnvelopeSignature { sig, keyid: String::new() }],
+            signatures: [EnvelopeSignature { sig, keyid: Some(String::new()) }],
         },
     };
     let bytes = serde_json::to_vec(&bundle)?;
@@ -103,17 +105,27 @@ pub fn open(bytes: &[u8], keys: &[PublicKey]) -> Result<Signed, SignatureError> 
     let decoded = |text: &str, what| BASE64_STANDARD.decode(text).map_err(|_| SignatureError::Base64(what));
     let (payload, signature) = (decoded(&payload, "payload")?, decoded(&signature.sig, "signature")?);
 
-    let found = format!("{}{hint}", Sha256Digest::PREFIX).parse::<Sha256Digest>();
-    let expected = "the SHA-256 of a public key";
-    let found =
-        found.map_err(|_| SignatureError::Type { what: "hint", found: hint.chars().take(80).collect(), expected })?;
-    let key = keys.iter().find(|key| key.fingerprint() == found);
-    let key =
-        key.ok_or_else(|| SignatureError::Key { found, known: keys.iter().map(PublicKey::fingerprint).collect() })?;
-    if !key.verifies(&pre_authentication(&payload), &signature) {
-        return Err(SignatureError::Signature);
-    }
+    let message = pre_authentication(&payload);
+    let key = match hint {
+        Some(hint) => {
+            let key = named(&hint, keys)?;
+            Some(key).filter(|key| key.verifies(&message, &signature))
+        }
+        None => keys.iter().find(|key| key.verifies(&message, &signature)),
+    };
+    let key = key.ok_or(SignatureError::Signature)?;
     Ok(Signed { manifest: statement::decode(&payload)?, signer: key.fingerprint() })
+}
+
+/// The one of `keys` that a signature names.
+fn named<'a>(hint: &str, keys: &'a [PublicKey]) -> Result<&'a PublicKey, SignatureError> {
+    let found = format!("{}{hint}", Sha256Digest::PREFIX).parse::<Sha256Digest>().map_err(|_| {
+        let (found, expected) = (hint.chars().take(80).collect(), "the SHA-256 of a public key");
+        SignatureError::Type { what: "hint", found, expected }
+    })?;
+    let known = || keys.iter().map(PublicKey::fingerprint).collect();
+    let key = keys.iter().find(|key| key.fingerprint() == found);
+    key.ok_or_else(|| SignatureError::Key { found, known: known() })
 }
 
 /// DSSE 1.0's PAE: what the signature is over.

@@ -47,7 +47,7 @@ pub enum SignatureError {
     Base64(&'static str),
     #[error("it is signed with the key {}, which is none of those asked for: {}", short(*.found), .known.iter().map(|key| short(*key)).collect::<Vec<_>>().join(", "))]
     Key { found: Sha256Digest, known: Vec<Sha256Digest> },
-    #[error("the signature does not verify: it was altered, or made with another key than it names")]
+    #[error("the signature does not verify: it was altered, or made with another key")]
     Signature,
     #[error("the signature's digest of all files is not that of the files it lists")]
     Root,

@@ -1,8 +1,9 @@
 //! What is signed: an in-toto Statement that lists the files.
 
 use serde::{Deserialize, Serialize};
+use sha2::Digest as _;
 
-use super::{Manifest, RESOURCES_MAX, ResourceName, SignatureError};
+use super::{IGNORED, Manifest, RESOURCES_MAX, ResourceName, SignatureError};
 use crate::types::Sha256Digest;
 
 const STATEMENT_TYPE: &str = "https://in-toto.io/Statement/v1";
@@ -101,23 +102,31 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Manifest, SignatureError> {
     if resources.len() > RESOURCES_MAX {
         return Err(SignatureError::TooMany);
     }
-    let ignored = serialization.ignore_paths.iter().take(RESOURCES_MAX).map(|path| path.parse());
-    let mut manifest =
-        Manifest { name: subject.name.clone(), ignored: ignored.collect::<Result<_, _>>()?, ..Manifest::default() };
-    let mut is_sorted = true;
+    let mut manifest = Manifest { name: subject.name.clone(), ..Manifest::default() };
+    let mut root = sha2::Sha256::new();
     for Resource { name, algorithm, digest } in resources {
         let name: ResourceName = name.parse()?;
         let digest = Some(digest).filter(|_| algorithm == ALGORITHM);
         let digest = digest.and_then(|hex| format!("{}{hex}", Sha256Digest::PREFIX).parse().ok());
-        let digest = digest.ok_or_else(|| SignatureError::Digest(name.clone()))?;
-        is_sorted &= manifest.files.last_key_value().is_none_or(|(last, _)| *last < name);
+        let digest: Sha256Digest = digest.ok_or_else(|| SignatureError::Digest(name.clone()))?;
+        root.update(digest.0);
         if manifest.files.insert(name.clone(), digest).is_some() {
             return Err(SignatureError::Twice(name));
         }
     }
-    // The digest of all files takes them in the order of the list; every writer sorts it.
-    if !is_sorted || manifest.root().hex() != subject.digest.sha256 {
+    // In the order of the list: the stock tool sorts by the parts of paths, the specification by code points.
+    if Sha256Digest(root.finalize().into()).hex() != subject.digest.sha256 {
         return Err(SignatureError::Root);
+    }
+    for path in serialization.ignore_paths.iter().take(RESOURCES_MAX) {
+        manifest.ignored.push(path.strip_suffix('/').unwrap_or(path).parse()?);
+    }
+    // What is ignored by default is so unless it was signed, whether the signature says it or not.
+    for name in IGNORED {
+        let name: ResourceName = name.parse()?;
+        if !manifest.ignored.contains(&name) && !manifest.files.keys().any(|file| file.is_within(&name)) {
+            manifest.ignored.push(name);
+        }
     }
     Ok(manifest)
 }

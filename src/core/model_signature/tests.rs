@@ -14,6 +14,8 @@ const PUBLIC: &str = include_str!("../../../tests/vectors/model-signature/stewar
 
 const CARD: &[u8] = include_bytes!("../../../tests/vectors/model-signature/recipe/MODEL_CARD.md");
 
+const HINT: &str = "70221791904cf2eb7bb031f501daddf8223ac82c8633239546fc080877255874";
+
 fn keys() -> [PublicKey; 1] {
     [PublicKey::from_pem(PUBLIC).unwrap()]
 }
@@ -106,7 +108,7 @@ fn what_a_signer_may_not_say_is_refused_though_the_signature_verifies() {
         ("not one of SHA-256", |it| it["predicate"]["resources"][0]["algorithm"] = "blake3".into()),
         ("not one of SHA-256", |it| it["predicate"]["resources"][0]["digest"] = "00".into()),
         ("not that of the files", |it| it["predicate"]["resources"][0]["digest"] = "0".repeat(64).into()),
-        ("not that of the files", |it| it["predicate"]["resources"].as_array_mut().unwrap().reverse()),
+        ("not that of the files", |it| it["subject"][0]["digest"]["sha256"] = "0".repeat(64).into()),
         ("twice", |it| it["predicate"]["resources"][1]["name"] = "MODEL_CARD.md".into()),
         ("more than 4096 files", |it| {
             let one = it["predicate"]["resources"][0].clone();
@@ -121,6 +123,49 @@ fn what_a_signer_may_not_say_is_refused_though_the_signature_verifies() {
         let error = open(&resigned(change), &keys()).unwrap_err().to_string();
         assert!(error.contains(said), "{said}: {error}");
     }
+}
+
+#[test]
+fn other_writers_have_other_orders_and_leave_out_what_says_nothing() {
+    let said = open(OURS, &keys()).unwrap();
+    let bundle = |change: fn(&mut Value)| {
+        let mut bundle: Value = serde_json::from_slice(OURS).unwrap();
+        change(&mut bundle);
+        open(&serde_json::to_vec(&bundle).unwrap(), &keys())
+    };
+    assert_eq!(bundle(|it| it["dsseEnvelope"]["signatures"][0]["keyid"] = Value::Null).unwrap(), said);
+    assert_eq!(bundle(|it| it["verificationMaterial"] = json!({ "publicKey": { "hint": HINT } })).unwrap(), said);
+    // Before the hint there was the key, which nobody has a reason to believe.
+    let before =
+        json!({ "publicKey": { "rawBytes": "AAAA", "keyDetails": "PKIX_ECDSA_P256_SHA_256" }, "tlogEntries": [] });
+    let mut old: Value = serde_json::from_slice(OURS).unwrap();
+    old["verificationMaterial"] = before;
+    let old = serde_json::to_vec(&old).unwrap();
+    let other = SigningKey::from_random(&[7; 32]).unwrap().public();
+    assert_eq!(open(&old, &[other.clone(), keys()[0].clone()]).unwrap(), said);
+    assert!(matches!(open(&old, &[other]), Err(SignatureError::Signature)));
+
+    let resorted = resigned(|it| {
+        let resources = it["predicate"]["resources"].as_array_mut().unwrap();
+        resources.reverse();
+        let digests = resources.iter().map(|one| one["digest"].as_str().unwrap());
+        let bytes: Vec<u8> = digests.flat_map(|hex| data_encoding::HEXLOWER.decode(hex.as_bytes()).unwrap()).collect();
+        it["subject"][0]["digest"]["sha256"] = Sha256Digest::of(&bytes).hex().into();
+    });
+    assert_eq!(open(&resorted, &keys()).unwrap(), said);
+}
+
+#[test]
+fn what_is_ignored_by_default_is_ignored_unless_it_was_signed() {
+    let ignored = |bytes: &[u8]| open(bytes, &keys()).unwrap().manifest.ignored;
+    let silent = resigned(|it| drop(it["predicate"]["serialization"].as_object_mut().unwrap().remove("ignore_paths")));
+    assert_eq!(ignored(&silent), IGNORED.map(|name| name.parse().unwrap()));
+    let mut manifest = Manifest::default();
+    manifest.files.insert(".git/config".parse().unwrap(), Sha256Digest([1; 32]));
+    let signed = sign(&manifest, &key()).unwrap();
+    assert_eq!(ignored(&signed), [".gitattributes", ".github", ".gitignore"].map(|name| name.parse().unwrap()));
+    let slash = resigned(|it| it["predicate"]["serialization"]["ignore_paths"] = json!(["cache/", ".git/"]));
+    assert!(ignored(&slash).contains(&"cache".parse().unwrap()));
 }
 
 #[test]
