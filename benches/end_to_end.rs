@@ -78,7 +78,7 @@ fn main() {
     let runtime = OrtRuntime::load(None).expect("ONNX Runtime");
     let recipes = data.join("models");
     let name = recipe_files::list(&recipes).expect("recipes").remove(0);
-    let recipe = recipe_files::load(&recipes, &data.join("calibration"), &name).expect("a good recipe");
+    let recipe = recipe_files::load(&recipes, &data.join("calibration"), None, &name).expect("a good recipe");
     let mut floor: Vec<Loop> = (0..threads).map(|_| Loop::new(&runtime, &recipe)).collect();
 
     let started = Service::spawn(harness::lineproof().arg("serve").arg("--data").arg(&data));

@@ -4,27 +4,36 @@
 //! `texts/`, so that an export years later can show the recipe that decided, whatever has become of
 //! the folder it came from.
 
+pub mod keys;
+pub mod signed;
+#[cfg(test)]
+mod tests;
+
 use std::{
     fs, io,
     path::{Path, PathBuf},
 };
 
+use self::signed::SignedFolder;
 use crate::{
     core::{
         model::MODEL_BYTES_MAX,
+        model_signature::PublicKey,
         recipe::{Calibration, ENCODED_BYTES_MAX, Recipe},
     },
     ports::{
         recipes::{LoadedRecipe, RecipeFiles},
         texts::{RecipeTexts, TextError},
     },
-    types::{Blake3Digest, RecipeRef},
+    types::{Blake3Digest, RecipeRef, Sha256Digest},
 };
 
 /// Longest recipe, calibration or model card in bytes.
 const TEXT_BYTES_MAX: u64 = 64 << 10;
 /// A recipe's name in its folder.
 const RECIPE_FILE: &str = "recipe.toml";
+/// Its model card, where it has one.
+const CARD_FILE: &str = "MODEL_CARD.md";
 
 /// Every recipe below `recipes`, in order of name and version.
 ///
@@ -52,34 +61,102 @@ pub fn text(recipes: &Path, reference: &RecipeRef) -> Result<String, String> {
     read_text(&folder_of(recipes, reference).join(RECIPE_FILE))
 }
 
-/// Reads a recipe with everything it names and checks every digest.
+/// Reads a recipe with everything it names and checks every digest; and with `signers`, that one of them signed its folder and
+/// that everything in it is as signed.
 ///
 /// # Errors
 /// A sentence with what is wrong.
-pub fn load(recipes: &Path, calibrations: &Path, reference: &RecipeRef) -> Result<LoadedRecipe, String> {
+pub fn load(
+    recipes: &Path,
+    calibrations: &Path,
+    signers: Option<&[PublicKey]>,
+    reference: &RecipeRef,
+) -> Result<LoadedRecipe, String> {
     let folder = folder_of(recipes, reference);
-    let path = folder.join(RECIPE_FILE);
-    let text = read_text(&path)?;
-    let recipe = Recipe::parse(&text).map_err(|error| format!("{}: {error}", path.display()))?;
-    if recipe.reference() != *reference {
-        return Err(format!("{} calls itself {}; its folder says {reference}", path.display(), recipe.reference()));
+    let loaded = load_folder(&folder, Some(calibrations), signers)?;
+    let found = loaded.recipe.reference();
+    if found == *reference {
+        return Ok(loaded);
     }
-    let calibration_text = match &recipe.calibration {
-        Some(named) => Some(read_checked(&calibrations.join(&named.file), named.digest)?),
+    Err(format!("{} calls itself {found}; its folder says {reference}", folder.join(RECIPE_FILE).display()))
+}
+
+/// As [`load`], wherever the folder lies. Without `calibrations`, the calibration that the recipe names is not looked for.
+///
+/// # Errors
+/// A sentence with what is wrong.
+pub fn load_folder(
+    folder: &Path,
+    calibrations: Option<&Path>,
+    signers: Option<&[PublicKey]>,
+) -> Result<LoadedRecipe, String> {
+    let mut files = Folder::open(folder, signers)?;
+    let (path, text) = (folder.join(RECIPE_FILE), files.text(RECIPE_FILE)?);
+    let recipe = Recipe::parse(&text).map_err(|error| format!("{}: {error}", path.display()))?;
+    let calibration_text = match recipe.calibration.as_ref().zip(calibrations) {
+        Some((named, calibrations)) => Some(read_checked(&calibrations.join(&named.file), named.digest)?),
         None => None,
     };
-    let parse = |text: &str| Calibration::parse(text).map_err(|error| format!("calibration of {reference}: {error}"));
+    let parse = |text: &str| {
+        Calibration::parse(text).map_err(|error| format!("calibration of {}: {error}", recipe.reference()))
+    };
     let calibration = calibration_text.as_deref().map(parse).transpose()?;
-    recipe.accept_calibration(calibration.as_ref()).map_err(|error| error.to_string())?;
-    let model = read_digested(&folder.join(&recipe.model.file), recipe.model.digest, MODEL_BYTES_MAX as u64)?;
-    let template = recipe.template.as_ref().map(|template| {
-        read_digested(&folder.join(&template.file.file), template.file.digest, ENCODED_BYTES_MAX).map(Into::into)
-    });
+    if calibrations.is_some() {
+        recipe.accept_calibration(calibration.as_ref()).map_err(|error| error.to_string())?;
+    }
+    let model = files.digested(&recipe.model.file, recipe.model.digest, MODEL_BYTES_MAX as u64)?;
+    let template = recipe
+        .template
+        .as_ref()
+        .map(|template| files.digested(&template.file.file, template.file.digest, ENCODED_BYTES_MAX).map(Into::into));
     let template = template.transpose()?;
-    let card = folder.join("MODEL_CARD.md");
-    let model_card = if card.is_file() { Some(read_text(&card)?) } else { None };
+    let model_card = if folder.join(CARD_FILE).is_file() { Some(files.text(CARD_FILE)?) } else { None };
+    let signer = files.finish()?;
     let texts = RecipeFiles { recipe: text, calibration: calibration_text, model_card };
-    Ok(LoadedRecipe { recipe, calibration, model: model.into(), template, texts, tried: None })
+    Ok(LoadedRecipe { recipe, calibration, model: model.into(), template, texts, signer, tried: None })
+}
+
+/// The files of one recipe, held against the folder's signature where one is asked for. Each is read once.
+struct Folder<'a> {
+    folder: &'a Path,
+    signed: Option<SignedFolder>,
+}
+
+impl<'a> Folder<'a> {
+    fn open(folder: &'a Path, signers: Option<&[PublicKey]>) -> Result<Self, String> {
+        let signed = signers.map(|keys| SignedFolder::open(folder, keys)).transpose();
+        Ok(Self { folder, signed: signed.map_err(|error| error.to_string())? })
+    }
+
+    fn bytes(&mut self, file: &str, bytes_max: u64) -> Result<Vec<u8>, String> {
+        match &mut self.signed {
+            None => read_bounded(&self.folder.join(file), bytes_max),
+            Some(signed) => signed.read(file, bytes_max).map_err(|error| error.to_string()),
+        }
+    }
+
+    fn text(&mut self, file: &str) -> Result<String, String> {
+        utf8(&self.folder.join(file), self.bytes(file, TEXT_BYTES_MAX)?)
+    }
+
+    fn digested(&mut self, file: &str, digest: Blake3Digest, bytes_max: u64) -> Result<Vec<u8>, String> {
+        let bytes = self.bytes(file, bytes_max)?;
+        let found = Blake3Digest::of(&bytes);
+        if found != digest {
+            let path = self.folder.join(file);
+            return Err(format!(
+                "{} has digest {found}, the recipe names {digest}; restore the file or release a new recipe version",
+                path.display()
+            ));
+        }
+        Ok(bytes)
+    }
+
+    /// Who signed, once everything else in the folder is as signed, too.
+    fn finish(self) -> Result<Option<Sha256Digest>, String> {
+        let signed = self.signed.map(SignedFolder::finish).transpose();
+        Ok(signed.map_err(|error| error.to_string())?.map(|signed| signed.signer))
+    }
 }
 
 /// Adds a recipe and its model as a folder of their own, whole or not at all, durably. They are written into a folder
@@ -130,18 +207,6 @@ pub fn folder_of(recipes: &Path, reference: &RecipeRef) -> PathBuf {
     recipes.join(name).join(version)
 }
 
-fn read_digested(path: &Path, digest: Blake3Digest, bytes_max: u64) -> Result<Vec<u8>, String> {
-    let bytes = read_bounded(path, bytes_max)?;
-    let found = Blake3Digest::of(&bytes);
-    if found != digest {
-        let path = path.display();
-        return Err(format!(
-            "{path} has digest {found}, the recipe names {digest}; restore the file or release a new recipe version"
-        ));
-    }
-    Ok(bytes)
-}
-
 fn read_checked(path: &Path, digest: Blake3Digest) -> Result<String, String> {
     let text = read_text(path)?;
     let found = Blake3Digest::of(text.as_bytes());
@@ -153,7 +218,11 @@ fn read_checked(path: &Path, digest: Blake3Digest) -> Result<String, String> {
 }
 
 fn read_text(path: &Path) -> Result<String, String> {
-    String::from_utf8(read_bounded(path, TEXT_BYTES_MAX)?).map_err(|_| format!("{} is not UTF-8 text", path.display()))
+    utf8(path, read_bounded(path, TEXT_BYTES_MAX)?)
+}
+
+fn utf8(path: &Path, bytes: Vec<u8>) -> Result<String, String> {
+    String::from_utf8(bytes).map_err(|_| format!("{} is not UTF-8 text", path.display()))
 }
 
 fn read_bounded(path: &Path, bytes_max: u64) -> Result<Vec<u8>, String> {

@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use crate::{
     adapters::log,
-    core::{export::keys::VerifierKey, lineage::part::VIEWS_MAX},
+    core::{export::keys::VerifierKey, lineage::part::VIEWS_MAX, model_signature::SIGNERS_MAX},
     ports::{archive::RetentionClass, inference::Provider},
     services::inspect::BATCH_FRAMES_MAX,
     types::{CameraId, LineId, ProductId, RecipeRef, Role, StationId, Verdict, ViewName},
@@ -258,11 +258,14 @@ pub struct Models {
     pub calibrations: PathBuf,
     /// ONNX Runtime's library; unset: `ORT_DYLIB_PATH`, then beside the executable, then `.cache/onnxruntime`.
     pub onnxruntime: Option<PathBuf>,
+    /// Public keys in PEM, of which one must have signed a recipe folder; none: no signature is asked for.
+    pub signers: Vec<PathBuf>,
 }
 
 impl Default for Models {
     fn default() -> Self {
-        Self { recipes: PathBuf::from("models"), calibrations: PathBuf::from("calibration"), onnxruntime: None }
+        let (recipes, calibrations) = (PathBuf::from("models"), PathBuf::from("calibration"));
+        Self { recipes, calibrations, onnxruntime: None, signers: Vec::new() }
     }
 }
 
@@ -563,6 +566,7 @@ impl Config {
         let frames = inference.batch_frames_max;
         require((1..=BATCH_FRAMES_MAX).contains(&frames), "inference.batch_frames_max", "1 to 64 frames")?;
         require((1..=10_000).contains(&inference.batch_budget_ms), "inference.batch_budget_ms", "1 ms to 10 s")?;
+        require(self.models.signers.len() <= SIGNERS_MAX, "models.signers", "at most 16 keys")?;
         let open = &self.open_inference;
         let named = [open.line.is_some(), open.station.is_some(), open.camera.is_some()];
         require(named == [named[0]; 3], "open_inference", "line, station and camera go together")?;
@@ -625,6 +629,7 @@ impl Config {
         resolve(&mut self.log.anchor);
         resolve(&mut self.models.recipes);
         resolve(&mut self.models.calibrations);
+        self.models.signers.iter_mut().for_each(resolve);
         if let Some(path) = &mut self.models.onnxruntime {
             resolve(path);
         }
@@ -730,6 +735,7 @@ disk_reserve_bytes = 268435456          # no verdicts while the disk has less fr
 [models]
 recipes = "models"                      # <name>/<version>/recipe.toml
 calibrations = "calibration"
+# signers = ["signers/steward.pub"]     # only recipe folders that one of these keys signed are loaded; docs/models.md
 # onnxruntime = "lib/libonnxruntime.so" # unset: ORT_DYLIB_PATH, beside the executable, or .cache/onnxruntime
 
 # Others who vouch that this log has one history; docs/witness.md.

@@ -39,6 +39,8 @@ pub mod model;
 #[cfg(feature = "server")]
 mod model_add;
 #[cfg(feature = "server")]
+mod model_sign;
+#[cfg(feature = "server")]
 mod model_unbake;
 #[cfg(feature = "server")]
 mod registry;

@@ -12,7 +12,7 @@ use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::{model_add, model_unbake, registry};
+use super::{model_add, model_sign, model_unbake, registry};
 use crate::adapters::ort::{OrtRuntime, find_library};
 use crate::{
     adapters::trial::{self, ProcessTrial},
@@ -32,6 +32,12 @@ pub enum ModelCommand {
     Add(model_add::AddArgs),
     /// Give out the raw score and map of an anomalib export, in a new file
     Unbake(model_unbake::UnbakeArgs),
+    /// Sign a recipe folder, so that plants that ask for it load it
+    Sign(model_sign::SignArgs),
+    /// Say who signed a recipe folder, and whether everything in it is as signed
+    Verify(model_sign::VerifyArgs),
+    /// Make a key that signs recipe folders
+    NewKey(model_sign::NewKeyArgs),
     /// List recipes, whether they serve, and the products they inspect
     List(registry::ListArgs),
     /// Have a recipe inspect a product from now on, without stopping the line
@@ -67,6 +73,9 @@ pub fn run(command: &ModelCommand) -> anyhow::Result<ExitCode> {
         ModelCommand::Check(args) => Ok(run_check(args)),
         ModelCommand::Add(args) => Ok(model_add::run(args)),
         ModelCommand::Unbake(args) => Ok(model_unbake::run(args)),
+        ModelCommand::Sign(args) => Ok(model_sign::run_sign(args)),
+        ModelCommand::Verify(args) => Ok(model_sign::run_verify(args)),
+        ModelCommand::NewKey(args) => Ok(model_sign::run_new_key(args)),
         ModelCommand::List(args) => registry::list(args),
         ModelCommand::Activate(args) => registry::activate(args),
         ModelCommand::Rollback(args) => registry::roll_back(args),

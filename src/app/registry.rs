@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::{cli::DataArgs, client};
 use crate::{
+    core::model_signature::short,
     edge::pb::{
         ActivateRequest, ListRecipesRequest, ListRecipesResponse, RecipeStatus, RegistryResponse, ReloadRequest,
         RollBackRequest,
@@ -78,9 +79,10 @@ pub fn list(args: &ListArgs) -> anyhow::Result<ExitCode> {
         let recipe = |recipe: &RecipeStatus| {
             let reason = (!recipe.reason.is_empty()).then_some(&recipe.reason);
             let digest = (!recipe.digest.is_empty()).then_some(&recipe.digest);
+            let signer = (!recipe.signer.is_empty()).then_some(&recipe.signer);
             let provider = (!recipe.provider.is_empty()).then_some(&recipe.provider);
             json!({ "recipe": recipe.recipe, "digest": digest, "reason": reason, "products": recipe.products,
-                "provider": provider, "fell_back": recipe.fell_back })
+                "provider": provider, "fell_back": recipe.fell_back, "signer": signer })
         };
         let recipes: Vec<_> = answer.recipes.iter().map(recipe).collect();
         println!("{}", json!({ "recipes": recipes, "running": answer.is_running }));
@@ -201,7 +203,8 @@ fn table(answer: &ListRecipesResponse) -> String {
             [] => String::new(),
             products => format!("; inspects {}", products.join(", ")),
         };
-        let _ = writeln!(text, "{:width$}  {state}{products}", recipe.recipe);
+        let signed = recipe.signer.parse().map_or_else(|_| String::new(), |key| format!("; signed by {}", short(key)));
+        let _ = writeln!(text, "{:width$}  {state}{products}{signed}", recipe.recipe);
     }
     text
 }

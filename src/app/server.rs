@@ -21,6 +21,7 @@ use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
 
 pub use self::listeners::{Listeners, bind};
+pub(super) use self::shelf::signers;
 use self::{
     accept::Connection,
     listeners::Side,
@@ -45,7 +46,7 @@ use crate::{
         sled_index::{Found, SledIndex},
         trial::ProcessTrial,
     },
-    core::access::Grants,
+    core::{access::Grants, model_signature::short},
     edge::open_inference::OriginDefaults,
     ports::{
         archive::ImageArchive,
@@ -185,6 +186,7 @@ impl Server {
         let (inspect, running) = match role {
             Role::Office => (None, None),
             Role::Inspect => {
+                report_signers(&config)?;
                 let runtime = OrtRuntime::load(config.models.onnxruntime.as_deref())?;
                 let trial = ProcessTrial::new(runtime.library().to_owned()).context("models cannot be tried")?;
                 if recovery.read_only.is_none() {
@@ -551,6 +553,20 @@ fn open_index(path: &Path, keys: &Keys) -> anyhow::Result<Arc<SledIndex>> {
         }
     }
     Ok(Arc::new(index))
+}
+
+/// Says who vouches for models, or that nobody does.
+fn report_signers(config: &Config) -> anyhow::Result<()> {
+    match signers(config).map_err(anyhow::Error::msg)? {
+        None => tracing::warn!(
+            "models are loaded whoever put them there; name the keys that may sign them in lineproof.toml, [models] signers"
+        ),
+        Some(keys) => {
+            let keys: Vec<String> = keys.iter().map(|key| short(key.fingerprint())).collect();
+            tracing::info!(keys = keys.join(", "), "models are loaded only if one of these keys signed them");
+        }
+    }
+    Ok(())
 }
 
 fn report_recovery(recovery: &RecoveryReport) {

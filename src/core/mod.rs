@@ -24,6 +24,8 @@ pub mod mask;
 #[cfg(feature = "server")]
 pub mod model;
 #[cfg(feature = "server")]
+pub mod model_signature;
+#[cfg(feature = "server")]
 pub mod outputs;
 #[cfg(feature = "server")]
 pub mod preprocess;

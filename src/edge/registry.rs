@@ -79,6 +79,7 @@ fn recipe(status: RecipeStatus) -> pb::RecipeStatus {
         provider: status.tried.as_ref().map(|tried| tried.provider.to_string()).unwrap_or_default(),
         fell_back: status.tried.map(|tried| tried.not).unwrap_or_default(),
         products: status.products.iter().map(ToString::to_string).collect(),
+        signer: status.signer.map(|signer| signer.to_string()).unwrap_or_default(),
     }
 }
 

@@ -8,7 +8,7 @@ use crate::{
         lineage::entry::RecipeRecord,
         recipe::{Calibration, Pair, Recipe},
     },
-    types::{Blake3Digest, ProductId, RecipeRef},
+    types::{Blake3Digest, ProductId, RecipeRef, Sha256Digest},
 };
 
 /// Recipes one service holds; every worker keeps a session of each.
@@ -24,6 +24,8 @@ pub struct LoadedRecipe {
     /// The template's file where the recipe has one; its BLAKE3 is that in the recipe.
     pub template: Option<Arc<[u8]>>,
     pub texts: RecipeFiles,
+    /// The fingerprint of the key that signed its folder; unset where no signature was asked for.
+    pub signer: Option<Sha256Digest>,
     /// What its model's trial came to, once that is over.
     pub tried: Option<Tried>,
 }
@@ -47,7 +49,7 @@ pub trait RecipeShelf: Send + Sync + 'static {
     /// A sentence when the folder itself cannot be read.
     fn list(&self) -> Result<Vec<RecipeRef>, String>;
 
-    /// Reads one with everything it names and checks every digest.
+    /// Reads one with everything it names and checks every digest, and its signature where one is asked for.
     ///
     /// # Errors
     /// A sentence with what is wrong.

@@ -29,7 +29,7 @@ use crate::{
         lineage::{Append, AppendError, Appended, LogWriter, PrivateRecord},
         recipes::{ASSIGNMENTS_MAX, AssignmentHistory, LoadedRecipe, ProductPlan, RECIPES_MAX, RecipeShelf, Tried},
     },
-    types::{Blake3Digest, EntryIndex, ProductId, RecipeRef},
+    types::{Blake3Digest, EntryIndex, ProductId, RecipeRef, Sha256Digest},
 };
 
 /// What the service works with.
@@ -107,6 +107,8 @@ pub struct RecipeStatus {
     pub record: Option<RecipeRecord>,
     /// Why it does not serve; unset when it does, or nothing runs that could tell.
     pub reason: Option<String>,
+    /// The fingerprint of the key that signed it; unset when it does not serve, or no signature is asked for.
+    pub signer: Option<Sha256Digest>,
     /// How it serves; unset when it does not.
     pub tried: Option<Tried>,
     pub products: Vec<ProductId>,
@@ -210,8 +212,9 @@ impl RegistryService {
         let planned = self.plan.read().map_err(RegistryError::Shelf)?;
         let book = self.running.as_ref().map(|running| running.inspect.recipes());
         let mut statuses: BTreeMap<String, RecipeStatus> = BTreeMap::new();
-        let mut status = |recipe: RecipeRef, record, reason, tried| {
-            let status = RecipeStatus { products: Vec::new(), record, reason, tried, recipe };
+        let mut status = |recipe: RecipeRef, record, reason, serving: Option<&LoadedRecipe>| {
+            let (signer, tried) = (serving.and_then(|it| it.signer), serving.and_then(|it| it.tried.clone()));
+            let status = RecipeStatus { products: Vec::new(), record, reason, signer, tried, recipe };
             statuses.insert(status.recipe.as_str().to_owned(), status);
         };
         for recipe in shelf {
@@ -226,7 +229,7 @@ impl RegistryService {
         }
         if let Some(book) = &book {
             book.ready().for_each(|recipe| {
-                status(recipe.recipe.reference(), Some(recipe.record()), None, recipe.tried.clone())
+                status(recipe.recipe.reference(), Some(recipe.record()), None, Some(&recipe));
             });
             book.unavailable().for_each(|(recipe, reason)| status(recipe.clone(), None, Some(reason.to_owned()), None));
         }

@@ -27,6 +27,7 @@ mod python_client;
 mod registry;
 mod replay;
 mod retention;
+mod signing;
 mod skew;
 mod syscalls;
 mod witness;

@@ -16,6 +16,7 @@ use crate::{
         recipe_files::{self, TextStore},
     },
     app::config::{self, Config},
+    core::model_signature::PublicKey,
     ports::recipes::{AssignmentHistory, LoadedRecipe, ProductPlan, RecipeShelf},
     types::{Blake3Digest, ProductId, RecipeRef},
 };
@@ -27,10 +28,22 @@ const NOTES_FORMAT: u32 = 1;
 /// Longest notes in bytes: some 4,000 products with as many former recipes as are noted.
 const NOTES_BYTES_MAX: u64 = 16 << 20;
 
+/// The keys of `[models] signers`; none where no signature is asked for.
+///
+/// # Errors
+/// A sentence with the key that cannot be read.
+pub(in crate::app) fn signers(config: &Config) -> Result<Option<Vec<PublicKey>>, String> {
+    let paths = &config.models.signers;
+    let keys = paths.iter().map(|path| recipe_files::keys::read_public(path)).collect::<Result<Vec<_>, _>>();
+    Ok(Some(keys.map_err(|error| format!("[models] signers: {error}"))?).filter(|keys| !keys.is_empty()))
+}
+
 /// The folders of `[models]`, and the stores beside the log.
 pub(super) struct Shelf {
     recipes: PathBuf,
     calibrations: PathBuf,
+    /// Who may have signed them; a sentence where a key cannot be read: nothing is loaded then. None: no signature is asked for.
+    signers: Result<Option<Vec<PublicKey>>, String>,
     texts: TextStore,
     models: ModelStore,
 }
@@ -38,7 +51,8 @@ pub(super) struct Shelf {
 impl Shelf {
     pub fn new(config: &Config, texts: TextStore, models: ModelStore) -> Self {
         let folders = &config.models;
-        Self { recipes: folders.recipes.clone(), calibrations: folders.calibrations.clone(), texts, models }
+        let (recipes, calibrations) = (folders.recipes.clone(), folders.calibrations.clone());
+        Self { recipes, calibrations, signers: signers(config), texts, models }
     }
 
     fn keep_models(&self, loaded: &LoadedRecipe) -> io::Result<()> {
@@ -56,7 +70,8 @@ impl RecipeShelf for Shelf {
     }
 
     fn load(&self, name: &RecipeRef) -> Result<LoadedRecipe, String> {
-        recipe_files::load(&self.recipes, &self.calibrations, name)
+        let signers = self.signers.as_ref().map_err(Clone::clone)?;
+        recipe_files::load(&self.recipes, &self.calibrations, signers.as_deref(), name)
     }
 
     fn digest(&self, name: &RecipeRef) -> Result<Blake3Digest, String> {

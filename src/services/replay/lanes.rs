@@ -155,7 +155,7 @@ fn recorded_recipe(service: &ReplayService, decision: &Decision) -> Result<Loade
         }
     };
     let texts = RecipeFiles { recipe: text, calibration: calibration_text, model_card: None };
-    Ok(LoadedRecipe { recipe, calibration, model, template, texts, tried: None })
+    Ok(LoadedRecipe { recipe, calibration, model, template, texts, signer: None, tried: None })
 }
 
 /// A text that is what its name says.

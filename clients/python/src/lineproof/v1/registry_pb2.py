@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1blineproof/v1/registry.proto\x12\x0clineproof.v1\"\x14\n\x12ListRecipesRequest\"V\n\x13ListRecipesResponse\x12+\n\x07recipes\x18\x01 \x03(\x0b\x32\x1a.lineproof.v1.RecipeStatus\x12\x12\n\nis_running\x18\x02 \x01(\x08\"u\n\x0cRecipeStatus\x12\x0e\n\x06recipe\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x10\n\x08products\x18\x04 \x03(\t\x12\x10\n\x08provider\x18\x05 \x01(\t\x12\x11\n\tfell_back\x18\x06 \x03(\t\"2\n\x0f\x41\x63tivateRequest\x12\x0f\n\x07product\x18\x01 \x01(\t\x12\x0e\n\x06recipe\x18\x02 \x01(\t\"\"\n\x0fRollBackRequest\x12\x0f\n\x07product\x18\x01 \x01(\t\"\x0f\n\rReloadRequest\"\xce\x02\n\x10RegistryResponse\x12\x11\n\tactivated\x18\x01 \x03(\t\x12\x0f\n\x07retired\x18\x02 \x03(\t\x12\x37\n\x07refused\x18\x03 \x03(\x0b\x32&.lineproof.v1.RegistryResponse.Refused\x12\x39\n\x08\x61ssigned\x18\x04 \x03(\x0b\x32\'.lineproof.v1.RegistryResponse.Assigned\x12\x12\n\nunassigned\x18\x07 \x03(\t\x12\x10\n\x08recorded\x18\x05 \x03(\x04\x12\x12\n\nis_running\x18\x06 \x01(\x08\x1a=\n\x08\x41ssigned\x12\x0f\n\x07product\x18\x01 \x01(\t\x12\x0e\n\x06recipe\x18\x02 \x01(\t\x12\x10\n\x08previous\x18\x03 \x01(\t\x1a)\n\x07Refused\x12\x0e\n\x06recipe\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t2\xc2\x02\n\x0fRegistryService\x12R\n\x0bListRecipes\x12 .lineproof.v1.ListRecipesRequest\x1a!.lineproof.v1.ListRecipesResponse\x12I\n\x08\x41\x63tivate\x12\x1d.lineproof.v1.ActivateRequest\x1a\x1e.lineproof.v1.RegistryResponse\x12I\n\x08RollBack\x12\x1d.lineproof.v1.RollBackRequest\x1a\x1e.lineproof.v1.RegistryResponse\x12\x45\n\x06Reload\x12\x1b.lineproof.v1.ReloadRequest\x1a\x1e.lineproof.v1.RegistryResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1blineproof/v1/registry.proto\x12\x0clineproof.v1\"\x14\n\x12ListRecipesRequest\"V\n\x13ListRecipesResponse\x12+\n\x07recipes\x18\x01 \x03(\x0b\x32\x1a.lineproof.v1.RecipeStatus\x12\x12\n\nis_running\x18\x02 \x01(\x08\"\x85\x01\n\x0cRecipeStatus\x12\x0e\n\x06recipe\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x10\n\x08products\x18\x04 \x03(\t\x12\x10\n\x08provider\x18\x05 \x01(\t\x12\x11\n\tfell_back\x18\x06 \x03(\t\x12\x0e\n\x06signer\x18\x07 \x01(\t\"2\n\x0f\x41\x63tivateRequest\x12\x0f\n\x07product\x18\x01 \x01(\t\x12\x0e\n\x06recipe\x18\x02 \x01(\t\"\"\n\x0fRollBackRequest\x12\x0f\n\x07product\x18\x01 \x01(\t\"\x0f\n\rReloadRequest\"\xce\x02\n\x10RegistryResponse\x12\x11\n\tactivated\x18\x01 \x03(\t\x12\x0f\n\x07retired\x18\x02 \x03(\t\x12\x37\n\x07refused\x18\x03 \x03(\x0b\x32&.lineproof.v1.RegistryResponse.Refused\x12\x39\n\x08\x61ssigned\x18\x04 \x03(\x0b\x32\'.lineproof.v1.RegistryResponse.Assigned\x12\x12\n\nunassigned\x18\x07 \x03(\t\x12\x10\n\x08recorded\x18\x05 \x03(\x04\x12\x12\n\nis_running\x18\x06 \x01(\x08\x1a=\n\x08\x41ssigned\x12\x0f\n\x07product\x18\x01 \x01(\t\x12\x0e\n\x06recipe\x18\x02 \x01(\t\x12\x10\n\x08previous\x18\x03 \x01(\t\x1a)\n\x07Refused\x12\x0e\n\x06recipe\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t2\xc2\x02\n\x0fRegistryService\x12R\n\x0bListRecipes\x12 .lineproof.v1.ListRecipesRequest\x1a!.lineproof.v1.ListRecipesResponse\x12I\n\x08\x41\x63tivate\x12\x1d.lineproof.v1.ActivateRequest\x1a\x1e.lineproof.v1.RegistryResponse\x12I\n\x08RollBack\x12\x1d.lineproof.v1.RollBackRequest\x1a\x1e.lineproof.v1.RegistryResponse\x12\x45\n\x06Reload\x12\x1b.lineproof.v1.ReloadRequest\x1a\x1e.lineproof.v1.RegistryResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,20 +35,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTRECIPESREQUEST']._serialized_end=65
   _globals['_LISTRECIPESRESPONSE']._serialized_start=67
   _globals['_LISTRECIPESRESPONSE']._serialized_end=153
-  _globals['_RECIPESTATUS']._serialized_start=155
-  _globals['_RECIPESTATUS']._serialized_end=272
-  _globals['_ACTIVATEREQUEST']._serialized_start=274
-  _globals['_ACTIVATEREQUEST']._serialized_end=324
-  _globals['_ROLLBACKREQUEST']._serialized_start=326
-  _globals['_ROLLBACKREQUEST']._serialized_end=360
-  _globals['_RELOADREQUEST']._serialized_start=362
-  _globals['_RELOADREQUEST']._serialized_end=377
-  _globals['_REGISTRYRESPONSE']._serialized_start=380
-  _globals['_REGISTRYRESPONSE']._serialized_end=714
-  _globals['_REGISTRYRESPONSE_ASSIGNED']._serialized_start=610
-  _globals['_REGISTRYRESPONSE_ASSIGNED']._serialized_end=671
-  _globals['_REGISTRYRESPONSE_REFUSED']._serialized_start=673
-  _globals['_REGISTRYRESPONSE_REFUSED']._serialized_end=714
-  _globals['_REGISTRYSERVICE']._serialized_start=717
-  _globals['_REGISTRYSERVICE']._serialized_end=1039
+  _globals['_RECIPESTATUS']._serialized_start=156
+  _globals['_RECIPESTATUS']._serialized_end=289
+  _globals['_ACTIVATEREQUEST']._serialized_start=291
+  _globals['_ACTIVATEREQUEST']._serialized_end=341
+  _globals['_ROLLBACKREQUEST']._serialized_start=343
+  _globals['_ROLLBACKREQUEST']._serialized_end=377
+  _globals['_RELOADREQUEST']._serialized_start=379
+  _globals['_RELOADREQUEST']._serialized_end=394
+  _globals['_REGISTRYRESPONSE']._serialized_start=397
+  _globals['_REGISTRYRESPONSE']._serialized_end=731
+  _globals['_REGISTRYRESPONSE_ASSIGNED']._serialized_start=627
+  _globals['_REGISTRYRESPONSE_ASSIGNED']._serialized_end=688
+  _globals['_REGISTRYRESPONSE_REFUSED']._serialized_start=690
+  _globals['_REGISTRYRESPONSE_REFUSED']._serialized_end=731
+  _globals['_REGISTRYSERVICE']._serialized_start=734
+  _globals['_REGISTRYSERVICE']._serialized_end=1056
 # @@protoc_insertion_point(module_scope)

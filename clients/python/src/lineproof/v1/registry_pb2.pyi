@@ -67,6 +67,7 @@ class RecipeStatus(_message.Message):
     PRODUCTS_FIELD_NUMBER: _builtins.int
     PROVIDER_FIELD_NUMBER: _builtins.int
     FELL_BACK_FIELD_NUMBER: _builtins.int
+    SIGNER_FIELD_NUMBER: _builtins.int
     recipe: _builtins.str
     """name@version"""
     digest: _builtins.str
@@ -75,6 +76,10 @@ class RecipeStatus(_message.Message):
     """Why it does not serve; empty when it does, or nothing runs that could tell."""
     provider: _builtins.str
     """The execution provider that runs its model; empty when it does not serve."""
+    signer: _builtins.str
+    """Fingerprint of the key that signed its folder, sha256:<64 hex>: SHA-256 of the public key's PEM. Empty when it does not serve,
+    or no signature is asked for.
+    """
     @_builtins.property
     def products(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Products whose frames it inspects when they name no recipe."""
@@ -92,10 +97,11 @@ class RecipeStatus(_message.Message):
         products: _abc.Iterable[_builtins.str] | None = ...,
         provider: _builtins.str = ...,
         fell_back: _abc.Iterable[_builtins.str] | None = ...,
+        signer: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "fell_back", b"fell_back", "products", b"products", "provider", b"provider", "reason", b"reason", "recipe", b"recipe"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "fell_back", b"fell_back", "products", b"products", "provider", b"provider", "reason", b"reason", "recipe", b"recipe", "signer", b"signer"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
