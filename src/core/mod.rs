@@ -24,6 +24,8 @@ pub mod model;
 #[cfg(feature = "server")]
 pub mod outputs;
 #[cfg(feature = "server")]
+pub mod pki;
+#[cfg(feature = "server")]
 pub mod preprocess;
 #[cfg(feature = "server")]
 pub mod quality;
