@@ -41,6 +41,8 @@ mod model_add;
 #[cfg(feature = "server")]
 mod model_unbake;
 #[cfg(feature = "server")]
+pub mod pki;
+#[cfg(feature = "server")]
 mod registry;
 #[cfg(feature = "server")]
 pub mod reindex;

@@ -9,8 +9,12 @@ use sha2::{Digest as _, Sha256};
 use x509_cert::{
     Certificate,
     builder::{Builder, CertificateBuilder, CrlBuilder},
-    crl::RevokedCert,
-    der::{Decode as _, DecodePem as _, Encode as _, EncodePem as _, asn1::BitString, pem::LineEnding},
+    certificate::Rfc5280,
+    crl::{CertificateList, RevokedCert},
+    der::{
+        Decode as _, DecodePem as _, Encode as _, EncodePem as _, asn1::BitString, oid::AssociatedOid as _,
+        pem::LineEnding,
+    },
     ext::{
         ToExtension as _,
         pkix::{CrlNumber, CrlReason},
@@ -42,6 +46,8 @@ pub enum AuthorityError {
     OtherKey,
     #[error("it is no certificate of an authority: {0}")]
     Certificate(String),
+    #[error("it is no revocation list: {0}")]
+    Crl(String),
     #[error("it is no certificate request (PKCS#10) in PEM form: {0}")]
     Request(String),
     #[error(
@@ -120,17 +126,10 @@ impl Authority {
         Ok(Self { key, certificate })
     }
 
-    #[must_use]
-    pub fn name(&self) -> String {
-        self.certificate.tbs_certificate().subject().to_string()
-    }
-
     /// When everything that it signed ends with it.
     #[must_use]
     pub fn not_after(&self) -> Instant {
-        let nanos = self.certificate.tbs_certificate().validity().not_after.to_unix_duration().as_nanos();
-        let nanos = i64::try_from(nanos).unwrap_or(i64::MAX);
-        Instant::from_unix_nanos(nanos).unwrap_or(Instant::EPOCH)
+        instant(self.certificate.tbs_certificate().validity().not_after)
     }
 
     /// # Errors
@@ -178,28 +177,37 @@ impl Authority {
     }
 }
 
+/// What an authority's certificate says of it.
+pub struct AuthorityFacts {
+    pub name: String,
+    pub not_after: Instant,
+}
+
+impl AuthorityFacts {
+    /// # Errors
+    /// [`AuthorityError::Certificate`].
+    pub fn read(pem: &str) -> Result<Self, AuthorityError> {
+        let certificate = Certificate::from_pem(pem).map_err(|error| AuthorityError::Certificate(error.to_string()))?;
+        let certificate = certificate.tbs_certificate();
+        Ok(Self { name: certificate.subject().to_string(), not_after: instant(certificate.validity().not_after) })
+    }
+}
+
 /// Number of a revocation list and when the next is due, so that one that is behind the register can be noticed. Its
 /// signature is not checked: whoever holds the register holds the key.
 ///
 /// # Errors
-/// [`AuthorityError::Certificate`] when it is no revocation list.
+/// [`AuthorityError::Crl`] when it is no revocation list.
 pub fn crl_facts(pem: &str) -> Result<(u64, Option<Instant>), AuthorityError> {
-    let wrong = |error: &dyn std::fmt::Display| AuthorityError::Encode(error.to_string());
-    let list = x509_cert::crl::CertificateList::<x509_cert::certificate::Rfc5280>::from_pem(pem);
-    let list = list.map_err(|error| wrong(&error))?.tbs_cert_list;
+    let wrong = |error: &dyn std::fmt::Display| AuthorityError::Crl(error.to_string());
+    let list = CertificateList::<Rfc5280>::from_pem(pem).map_err(|error| wrong(&error))?.tbs_cert_list;
     let extensions = list.crl_extensions.unwrap_or_default();
-    let number = extensions
-        .iter()
-        .find(|one| one.extn_id == <CrlNumber as x509_cert::der::oid::AssociatedOid>::OID)
-        .ok_or_else(|| wrong(&"it has no number"))?;
+    let number =
+        extensions.iter().find(|one| one.extn_id == CrlNumber::OID).ok_or_else(|| wrong(&"it has no number"))?;
     let number = CrlNumber::from_der(number.extn_value.as_bytes()).map_err(|error| wrong(&error))?;
     let digits =
         number.0.as_bytes().iter().fold(0_u64, |sum, byte| sum.saturating_mul(256).saturating_add((*byte).into()));
-    let next = list.next_update.and_then(|time| {
-        let nanos = i64::try_from(time.to_unix_duration().as_nanos()).ok()?;
-        Instant::from_unix_nanos(nanos).ok()
-    });
-    Ok((digits, next))
+    Ok((digits, list.next_update.map(instant)))
 }
 
 fn sign<B: Builder>(mut builder: B, key: &SigningKey) -> Result<B::Output, AuthorityError> {
@@ -231,6 +239,12 @@ fn time(at: Instant) -> Result<Time, AuthorityError> {
     let seconds = Duration::from_millis(at.unix_millis().unsigned_abs()).as_secs();
     let date = x509_cert::der::DateTime::from_unix_duration(Duration::from_secs(seconds)).map_err(encode)?;
     Ok(Time::from(date))
+}
+
+/// A time that evidence cannot write, after 2262, is the last that it can.
+fn instant(time: Time) -> Instant {
+    let nanos = i64::try_from(time.to_unix_duration().as_nanos()).unwrap_or(i64::MAX);
+    Instant::from_unix_nanos(nanos).unwrap_or(Instant::EPOCH)
 }
 
 fn validity(not_before: Instant, not_after: Instant) -> Result<Validity, AuthorityError> {

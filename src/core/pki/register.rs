@@ -182,11 +182,11 @@ impl Issued {
         if self.revoked.is_some() {
             return State::Revoked;
         }
-        match self.days_left(now) {
-            _ if self.not_after <= now => State::Over,
-            0 => State::Ends(1),
-            1..7 => State::Ends(7),
-            7..30 => State::Ends(30),
+        match self.not_after.unix_nanos() - now.unix_nanos() {
+            ..=0 => State::Over,
+            left if left <= DAY_NANOS => State::Ends(1),
+            left if left <= 7 * DAY_NANOS => State::Ends(7),
+            left if left <= 30 * DAY_NANOS => State::Ends(30),
             _ => State::InForce,
         }
     }
@@ -194,8 +194,14 @@ impl Issued {
     /// Whole days until it is over; negative once it is.
     #[must_use]
     pub fn days_left(&self, now: Instant) -> i64 {
-        (self.not_after.unix_nanos() - now.unix_nanos()).div_euclid(DAY_NANOS)
+        days_left(self.not_after, now)
     }
+}
+
+/// Whole days until `end`; negative once it is over.
+#[must_use]
+pub fn days_left(end: Instant, now: Instant) -> i64 {
+    (end.unix_nanos() - now.unix_nanos()).div_euclid(DAY_NANOS)
 }
 
 impl CertificateSerial {
@@ -288,11 +294,12 @@ mod tests {
         let one = issued(1, "anna", at(100));
         for (days, state) in [
             (0, State::InForce),
-            (70, State::InForce),
-            (71, State::Ends(30)),
-            (93, State::Ends(30)),
-            (94, State::Ends(7)),
-            (99, State::Ends(7)),
+            (69, State::InForce),
+            (70, State::Ends(30)),
+            (92, State::Ends(30)),
+            (93, State::Ends(7)),
+            (98, State::Ends(7)),
+            (99, State::Ends(1)),
             (100, State::Over),
         ] {
             assert_eq!(one.state(at(days)), state, "{days}");
