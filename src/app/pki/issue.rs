@@ -54,13 +54,16 @@ enum Whom {
     },
     /// A line PC; it may send frames of this line and station
     Station {
+        /// Its line, as in lineproof.toml
         line: LineId,
+        /// Its station, as in lineproof.toml
         station: StationId,
         #[command(flatten)]
         how: How,
     },
     /// A program, such as an MES or a monitor
     Service {
+        /// Its name: letters, digits, '.', '_' and '-'
         name: HolderName,
         /// What it may do; without one it may ask for health alone
         #[arg(long, value_name = "ROLE", num_args = 1..)]
@@ -70,6 +73,7 @@ enum Whom {
     },
     /// Somebody
     Person {
+        /// Their name: letters, digits, '.', '_' and '-'
         name: HolderName,
         /// What they may do; without one they may ask for health alone
         #[arg(long, value_name = "ROLE", num_args = 1..)]
