@@ -1,6 +1,7 @@
 //! What keeps the contracts of the ports: the disk, the clock, the keys and ONNX Runtime. None names another.
 
 pub mod archive;
+pub mod authority;
 pub mod backup;
 pub mod clock;
 pub mod keys;

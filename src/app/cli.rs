@@ -79,6 +79,9 @@ enum ServerCommand {
     /// Show the log's keys, and change its signing key for another
     #[command(subcommand)]
     Keys(super::keys::KeysCommand),
+    /// A small certificate authority, for plants without one
+    #[command(subcommand)]
+    Pki(super::pki::PkiCommand),
     /// Vouch for others' logs that they have one history, or ask for it by files
     #[command(subcommand)]
     Witness(super::witness::WitnessCommand),
@@ -136,8 +139,8 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
 #[cfg(feature = "server")]
 fn run_server_command(command: ServerCommand) -> anyhow::Result<ExitCode> {
     use super::{
-        backup, camera, challenge, demo, erase, evidence, fsck, hold, init, keys, logging, model, replay, retention,
-        search, server, tune, witness,
+        backup, camera, challenge, demo, erase, evidence, fsck, hold, init, keys, logging, model, pki, replay,
+        retention, search, server, tune, witness,
     };
 
     match command {
@@ -177,6 +180,7 @@ fn run_server_command(command: ServerCommand) -> anyhow::Result<ExitCode> {
         ServerCommand::Backup(args) => backup::run(&args),
         ServerCommand::Restore(args) => backup::restore(&args),
         ServerCommand::Keys(command) => keys::run(&command),
+        ServerCommand::Pki(command) => pki::run(&command),
         ServerCommand::Witness(command) => witness::run(&command),
     }
 }

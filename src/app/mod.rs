@@ -43,6 +43,8 @@ mod model_sign;
 #[cfg(feature = "server")]
 mod model_unbake;
 #[cfg(feature = "server")]
+pub mod pki;
+#[cfg(feature = "server")]
 mod registry;
 #[cfg(feature = "server")]
 pub mod reindex;

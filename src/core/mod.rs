@@ -28,6 +28,8 @@ pub mod model_signature;
 #[cfg(feature = "server")]
 pub mod outputs;
 #[cfg(feature = "server")]
+pub mod pki;
+#[cfg(feature = "server")]
 pub mod preprocess;
 #[cfg(feature = "server")]
 pub mod quality;

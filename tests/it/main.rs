@@ -23,6 +23,7 @@ mod onnx;
 mod open_inference;
 mod parts;
 mod periods;
+mod pki;
 mod python_client;
 mod registry;
 mod replay;

@@ -22,7 +22,7 @@ use tokio_rustls::{
     },
 };
 use tokio_util::sync::CancellationToken;
-use x509_parser::{prelude::FromDer as _, revocation_list::CertificateRevocationList};
+use x509_cert::{Certificate, crl::CertificateList, der::Decode as _, time::Time};
 
 use super::provider;
 use crate::{app::config::Tls, types::Blake3Digest};
@@ -191,12 +191,12 @@ impl Loaded {
                 if let Some(path) = &files.crl {
                     let lists = revocation_lists(path, &bytes_of(path)?)?;
                     for list in &lists {
-                        let (_, list) =
-                            CertificateRevocationList::from_der(list).with_context(|| path.display().to_string())?;
-                        revoked.extend(list.iter_revoked_certificates().map(|one| trimmed(one.raw_serial())));
-                        if let Some(next) = list.next_update() {
-                            ends.push((path.clone(), next.timestamp()));
-                        }
+                        let list: CertificateList =
+                            CertificateList::from_der(list).with_context(|| path.display().to_string())?;
+                        let list = list.tbs_cert_list;
+                        let serials = list.revoked_certificates.iter().flatten();
+                        revoked.extend(serials.map(|one| trimmed(one.serial_number.as_bytes())));
+                        ends.extend(list.next_update.map(|next| (path.clone(), seconds(next))));
                     }
                     // A list that is over still says who is revoked; refusing everybody would stop the line.
                     verifier = verifier.with_crls(lists).only_check_end_entity_revocation();
@@ -247,8 +247,12 @@ fn revocation_lists(path: &Path, pem: &[u8]) -> anyhow::Result<Vec<CertificateRe
 }
 
 fn end_of(path: &Path, certificate: &CertificateDer<'_>) -> anyhow::Result<i64> {
-    let (_, parsed) = x509_parser::parse_x509_certificate(certificate).with_context(|| path.display().to_string())?;
-    Ok(parsed.validity().not_after.timestamp())
+    let parsed = Certificate::from_der(certificate).with_context(|| path.display().to_string())?;
+    Ok(seconds(parsed.tbs_certificate().validity().not_after))
+}
+
+fn seconds(time: Time) -> i64 {
+    i64::try_from(time.to_unix_duration().as_secs()).unwrap_or(i64::MAX)
 }
 
 /// A serial number without leading zeros.

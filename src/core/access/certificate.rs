@@ -3,9 +3,14 @@
 //! The name is the one URI among its subject alternative names, a SPIFFE ID (SPIFFE X.509-SVID, section 2): the path is
 //! `/station/<line>/<station>`, `/service/<name>` or `/person/<name>`. Roles are organisational units of the subject.
 
-use x509_parser::{
-    certificate::X509Certificate, extensions::GeneralName, oid_registry::OID_X509_ORGANIZATIONAL_UNIT,
-    prelude::FromDer as _,
+use x509_cert::{
+    Certificate,
+    der::{
+        Decode as _,
+        asn1::{Ia5StringRef, PrintableStringRef, Utf8StringRef},
+        oid::db::rfc4519::OU,
+    },
+    ext::pkix::{SubjectAltName, name::GeneralName},
 };
 
 use super::{Identity, Kind, NAME_BYTES_MAX, Scope, Stations};
@@ -52,14 +57,12 @@ impl CertificateFacts {
         if der.len() > CERTIFICATE_BYTES_MAX {
             return Err(form(&format!("it has {} bytes, more than {CERTIFICATE_BYTES_MAX}", der.len())));
         }
-        let (rest, certificate) = X509Certificate::from_der(der).map_err(|error| form(&error))?;
-        if !rest.is_empty() {
-            return Err(form(&"something follows it"));
-        }
-        let names = certificate.subject_alternative_name().map_err(|error| form(&error))?;
-        let names = names.map(|names| names.value.general_names.as_slice()).unwrap_or_default();
+        let certificate = Certificate::from_der(der).map_err(|error| form(&error))?;
+        let certificate = certificate.tbs_certificate();
+        let names = certificate.get_extension::<SubjectAltName>().map_err(|error| form(&error))?;
+        let names = names.map(|(_, names)| names.0).unwrap_or_default();
         let uris = names.iter().filter_map(|name| match name {
-            GeneralName::URI(uri) => Some(*uri),
+            GeneralName::UniformResourceIdentifier(uri) => Some(uri.as_str()),
             _ => None,
         });
         let ids: Vec<&str> = uris.filter(|uri| uri.starts_with("spiffe://")).collect();
@@ -68,8 +71,13 @@ impl CertificateFacts {
             let name = id.chars().take(NAME_BYTES_MAX).collect();
             CertificateError::Name { name }
         })?;
-        let units = certificate.subject().iter_by_oid(&OID_X509_ORGANIZATIONAL_UNIT);
-        let units = units.filter_map(|unit| unit.as_str().ok()?.parse::<Role>().ok());
+        let units = certificate.subject().iter().filter(|attribute| attribute.oid == OU);
+        let units = units.filter_map(|unit| {
+            let utf8 = unit.value.decode_as::<Utf8StringRef<'_>>().ok().and_then(|text| text.as_str().parse().ok());
+            let printable = || unit.value.decode_as::<PrintableStringRef<'_>>().ok()?.as_str().parse().ok();
+            let ia5 = || unit.value.decode_as::<Ia5StringRef<'_>>().ok()?.as_str().parse().ok();
+            utf8.or_else(printable).or_else(ia5)
+        });
         let mut roles: Roles = units.collect();
         if kind == Kind::Station {
             // The line PC's name says what it is for; whatever else its units say, it is no person's place.
@@ -85,13 +93,11 @@ impl CertificateFacts {
             stations: Stations::Only(stations),
             scope: Scope::Granted(Vec::new()),
         };
-        let serial = certificate.raw_serial();
+        let serial = certificate.serial_number().as_bytes();
         let leading = serial.iter().take_while(|byte| **byte == 0).count();
-        Ok(Self {
-            identity,
-            serial: serial[leading..].to_vec(),
-            not_after_s: certificate.validity().not_after.timestamp(),
-        })
+        let not_after = certificate.validity().not_after.to_unix_duration().as_secs();
+        let not_after_s = i64::try_from(not_after).unwrap_or(i64::MAX);
+        Ok(Self { identity, serial: serial[leading..].to_vec(), not_after_s })
     }
 }
 
