@@ -1,5 +1,7 @@
 //! `lineproof.toml`: what the operator decides. Unknown keys are refused; errors name the line and the key.
 
+pub mod access;
+
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},

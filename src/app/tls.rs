@@ -1,4 +1,4 @@
-//! TLS for witnesses, both ends, from PEM files. The gRPC service makes its own through tonic.
+//! TLS from PEM files: for witnesses, both ends, and towards the identity provider. The gRPC service makes its own through tonic.
 
 use std::{path::Path, sync::Arc};
 
@@ -6,7 +6,8 @@ use anyhow::{Context as _, bail};
 use tokio_rustls::{
     TlsAcceptor,
     rustls::{
-        ClientConfig, RootCertStore, ServerConfig,
+        ClientConfig, ConfigBuilder, RootCertStore, ServerConfig,
+        client::WantsClientCert,
         crypto::{CryptoProvider, ring},
         pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
         server::WebPkiClientVerifier,
@@ -43,14 +44,26 @@ pub fn acceptor(tls: &Tls) -> anyhow::Result<TlsAcceptor> {
 /// # Errors
 /// As [`acceptor`].
 pub fn client(tls: &WitnessTls) -> anyhow::Result<ClientConfig> {
-    let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
-    let builder = builder.with_root_certificates(roots(&tls.ca)?);
+    let builder = trust(&tls.ca)?;
     match (&tls.certificate, &tls.key) {
         (Some(certificate), Some(private)) => builder
             .with_client_auth_cert(certificates(certificate)?, key(private)?)
             .with_context(|| certificate.display().to_string()),
         _ => Ok(builder.with_no_client_auth()),
     }
+}
+
+/// Trusts the authorities of a PEM file, and no others.
+///
+/// # Errors
+/// As [`acceptor`].
+pub fn trusting(ca: &Path) -> anyhow::Result<ClientConfig> {
+    Ok(trust(ca)?.with_no_client_auth())
+}
+
+fn trust(ca: &Path) -> anyhow::Result<ConfigBuilder<ClientConfig, WantsClientCert>> {
+    let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
+    Ok(builder.with_root_certificates(roots(ca)?))
 }
 
 fn roots(path: &Path) -> anyhow::Result<RootCertStore> {
