@@ -3,17 +3,19 @@
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::TcpStream,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
 };
 
 use lineproof::{
     adapters::oidc::{Oidc, OidcSettings, Pace, TOKEN_BYTES_MAX},
+    app::config::access::OidcConfig,
     ports::access::{TokenError, TokenIdentity, TokenVerifier as _},
 };
 use serde_json::{Value, json};
 
-use crate::harness::{block_on, skipped};
+use crate::harness::{block_on, lineproof, skipped, text};
 
 const AUDIENCE: &str = "lineproof";
 
@@ -21,6 +23,8 @@ const AUDIENCE: &str = "lineproof";
 struct Provider {
     child: Child,
     issuer: String,
+    /// Where it is without TLS.
+    plain: String,
 }
 
 impl Drop for Provider {
@@ -32,6 +36,11 @@ impl Drop for Provider {
 
 impl Provider {
     fn start() -> Option<Self> {
+        Self::start_with(&[])
+    }
+
+    /// With the files of a certificate and its key it is behind TLS.
+    fn start_with(tls: &[PathBuf]) -> Option<Self> {
         let Some(script) = std::env::var_os("LINEPROOF_OIDC_PROVIDER").filter(|path| !path.is_empty()) else {
             skipped(
                 "LINEPROOF_OIDC_PROVIDER is not set: no identity provider issues tokens (scripts/oidc-provider-env.sh)",
@@ -39,11 +48,14 @@ impl Provider {
             return None;
         };
         let mut node = Command::new("node");
-        let mut child = node.arg(script).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("node runs");
+        let mut child =
+            node.arg(script).args(tls).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("node runs");
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let issuer = line.trim().strip_prefix("issuer ").expect("the provider says where it is").to_owned();
-        Some(Self { child, issuer })
+        let ["issuer", issuer, "plain", plain] = line.split_whitespace().collect::<Vec<_>>()[..] else {
+            panic!("the provider does not say where it is: {line}")
+        };
+        Some(Self { child, issuer: issuer.to_owned(), plain: plain.to_owned() })
     }
 
     fn stop(&mut self) {
@@ -53,7 +65,7 @@ impl Provider {
 
     /// One request, and the body of its answer.
     fn ask(&self, method: &str, path: &str, kind: &str, body: &str) -> String {
-        let host = self.issuer.strip_prefix("http://").unwrap();
+        let host = self.plain.strip_prefix("http://").unwrap();
         let mut stream = TcpStream::connect(host).unwrap();
         let length = body.len();
         let head = format!(
@@ -302,5 +314,38 @@ fn keys_of_another_host_count_only_when_they_are_configured() {
         let issuer = provider.issuer.replace("127.0.0.1", "localhost");
         let oidc = Oidc::new(OidcSettings { issuer, ..provider.settings() }).unwrap();
         assert!(unreachable(&oidc, &token).await.contains("they must be the same"));
+    });
+}
+
+#[test]
+fn behind_tls_only_the_configured_authority_vouches_for_the_provider() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let pki = |arguments: &[&str]| {
+        let output = lineproof().arg("pki").args(arguments).current_dir(folder.path()).output().unwrap();
+        assert!(output.status.success(), "{}", text(&output));
+    };
+    for name in ["ca", "other"] {
+        pki(&["init", name, "--trust-domain", "plant.example"]);
+    }
+    pki(&["issue", "ca", "server", "--dns", "localhost", "--out", "tls"]);
+    let file = |name: &str| folder.path().join("tls").join(name);
+    let Some(provider) = Provider::start_with(&[file("localhost.pem"), file("localhost.key")]) else { return };
+    assert!(provider.issuer.starts_with("https://localhost:"));
+    let configured = |ca: &str| {
+        let issuer = &provider.issuer;
+        let text = format!(
+            "issuer = {issuer:?}\naudience = \"lineproof\"\nrole_claim = \"realm_access.roles\"\n{ca}\n[roles]\n\"QA Nord\" = \"qa\"\n"
+        );
+        let mut config: OidcConfig = toml::from_str(&text).unwrap();
+        config.check().unwrap();
+        config.resolve(Path::new(folder.path()));
+        config.build().unwrap()
+    };
+    block_on(async {
+        let token = provider.token("ES256", AUDIENCE);
+        let identity = verified(&configured("ca = \"ca/ca.pem\""), &token).await;
+        assert_eq!((&identity.issuer, &identity.roles[..]), (&provider.issuer, &["qa".to_owned()][..]));
+        let reason = unreachable(&configured("ca = \"other/ca.pem\""), &token).await;
+        assert!(reason.contains("TLS"), "{reason}");
     });
 }

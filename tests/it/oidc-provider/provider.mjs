@@ -1,11 +1,14 @@
-// The identity provider of a plant, for tests: oidc-provider, which is certified, on loopback. Says its port on standard
-// output, and ends with its standard input. Beside what a provider does, it can be told, below /test/, to
+// The identity provider of a plant, for tests: oidc-provider, which is certified, on loopback. With the files of a certificate
+// and its key as arguments it is behind TLS, too. Says on standard output what its issuer is and where it is without TLS, and
+// ends with its standard input. Beside what a provider does, it can be told, below /test/, to
 //   rotate          use other keys from now on
 //   mint            sign what a provider would not, with its own keys or wrongly: { header, claims, how }
 //   counts          say how often its discovery document and its keys were asked for
 //   moved?to=URI    say in the discovery document that its keys are there
 
+import { readFileSync } from 'node:fs';
 import { createServer } from 'node:http';
+import { createServer as createTlsServer } from 'node:https';
 import { createHmac, createPublicKey, generateKeyPairSync } from 'node:crypto';
 import { Provider } from 'oidc-provider';
 import * as jose from 'jose';
@@ -87,7 +90,7 @@ async function body(request) {
   return parts.length ? JSON.parse(Buffer.concat(parts).toString()) : {};
 }
 
-const server = createServer(async (request, answer) => {
+async function handle(request, answer) {
   const { pathname, searchParams } = new URL(request.url, issuer);
   if (pathname === '/test/rotate') {
     start();
@@ -108,11 +111,15 @@ const server = createServer(async (request, answer) => {
       listener(request, answer);
     }
   }
+}
+
+const listening = (server) => new Promise((done) => {
+  server.listen(0, '127.0.0.1', () => done(server.address().port));
 });
 
-server.listen(0, '127.0.0.1', () => {
-  issuer = `http://127.0.0.1:${server.address().port}`;
-  start();
-  console.log(`issuer ${issuer}`);
-});
+const plain = `http://127.0.0.1:${await listening(createServer(handle))}`;
+const [cert, key] = process.argv.slice(2).map((file) => readFileSync(file));
+issuer = cert ? `https://localhost:${await listening(createTlsServer({ cert, key }, handle))}` : plain;
+start();
+console.log(`issuer ${issuer} plain ${plain}`);
 process.stdin.resume().on('end', () => process.exit(0));
