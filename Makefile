@@ -32,6 +32,7 @@ unit: onnxruntime ## Unit tests, user journeys against the real binary, our veri
 	ORT_DYLIB_PATH="$(ORT)" LINEPROOF_VERIFIER="$(CURDIR)/target/verifier/debug/lineproof" \
 		LINEPROOF_S3_SERVER="$$(scripts/s3-server-env.sh)" LINEPROOF_TRITON="$$(scripts/triton-client-env.sh)" \
 		LINEPROOF_PYCLIENT="$$(scripts/pyclient-env.sh)" LINEPROOF_MODEL_SIGNING="$$(scripts/model-signing-env.sh)" \
+		LINEPROOF_OIDC_PROVIDER="$$(scripts/oidc-provider-env.sh)" \
 		LINEPROOF_OPENVINO="$$(scripts/fetch-openvino.sh)" \
 		LINEPROOF_PYTHON="$$(scripts/verify-py-env.sh)" LINEPROOF_KEEP="$(CURDIR)/target/verify-cases" $(CARGO) test --locked
 

@@ -22,6 +22,8 @@ pub mod adapters;
 #[cfg(feature = "server")]
 pub mod edge;
 #[cfg(feature = "server")]
+pub mod outgoing;
+#[cfg(feature = "server")]
 pub mod planted;
 #[cfg(feature = "server")]
 pub mod ports;

@@ -7,6 +7,7 @@ pub mod clock;
 pub mod keys;
 pub mod log;
 pub mod model_store;
+pub mod oidc;
 pub mod ort;
 pub mod recipe_files;
 pub mod sled_index;

@@ -1,6 +1,7 @@
 //! `lineproof.toml`: what the operator decides. Unknown keys are refused; errors name the line and the key.
 
 pub mod access;
+pub mod oidc;
 
 use std::{
     net::SocketAddr,
@@ -163,6 +164,8 @@ pub struct Connections {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Access {
+    /// The plant's identity provider, whose access tokens name people at the office; docs/oidc.md.
+    pub oidc: Option<oidc::OidcConfig>,
     #[serde(rename = "grant")]
     pub grants: Vec<GrantConfig>,
 }
@@ -526,10 +529,11 @@ impl Config {
             "only loopback addresses may be used without [listen.tls] and its client_ca: nobody would know whose frames come; docs/access.md",
         )?;
         let office = &self.office;
+        let has_names = knows_clients(&office.tls) || office.tls.is_some() && self.access.oidc.is_some();
         require(
-            office.address.is_none_or(|address| address.ip().is_loopback()) || knows_clients(&office.tls),
+            office.address.is_none_or(|address| address.ip().is_loopback()) || has_names,
             "office.address",
-            "only loopback addresses may be used without [office.tls] and its client_ca: nobody would know who asks; docs/access.md",
+            "only loopback addresses may be used without [office.tls] and its client_ca, or [access.oidc]: nobody would know who asks; docs/access.md",
         )?;
         for (key, tls) in [("listen.tls.crl", &self.listen.tls), ("office.tls.crl", &office.tls)] {
             let is_whole = tls.as_ref().is_none_or(|tls| tls.crl.is_none() || tls.client_ca.is_some());
@@ -540,6 +544,9 @@ impl Config {
             require((1..=65_536).contains(&connections_max), &format!("{key}.connections_max"), "1 to 65536")?;
             let key = format!("{key}.connections_per_address_max");
             require((1..=connections_max).contains(&connections_per_address_max), &key, "1 to connections_max")?;
+        }
+        if let Some(oidc) = &self.access.oidc {
+            oidc.check().or_else(|(key, reason)| require(false, &format!("access.oidc.{key}"), &reason))?;
         }
         access::grants(self).map(drop).or_else(|reason| require(false, "access.grant", &reason))?;
         require(
@@ -625,6 +632,9 @@ impl Config {
     }
 
     fn resolve_paths(&mut self, data_dir: &Path) {
+        if let Some(oidc) = &mut self.access.oidc {
+            oidc.resolve(data_dir);
+        }
         let resolve = |path: &mut PathBuf| *path = data_dir.join(&*path);
         resolve(&mut self.log.anchor);
         resolve(&mut self.models.recipes);
@@ -674,8 +684,12 @@ address = "127.0.0.1:7444"
 # [office.tls]                          # as above, with certificates of its own
 
 # What somebody may do beyond what their certificate says, and what an auditor may see; docs/access.md.
+# [access.oidc]                         # the plant's identity provider: people come with its access tokens, docs/oidc.md
+# issuer = "https://id.plant.example/realms/plant"
+# audience = "lineproof"
+# roles = {{ "Quality" = "qa" }}          # its names of roles, and ours
 # [[access.grant]]
-# name = "spiffe://plant.example/person/audrey"
+# name = "spiffe://plant.example/person/audrey"   # or oidc:ISSUER#SUBJECT
 # roles = ["auditor"]                   # qa, steward, approver, auditor, reviewer, admin; line for services
 # customers = ["oem-a"]                 # sees the products that are made for them
 # products = []                         # and these

@@ -49,6 +49,7 @@ use crate::{
     core::{access::Grants, model_signature::short},
     edge::open_inference::OriginDefaults,
     ports::{
+        access::TokenVerifier,
         archive::ImageArchive,
         clock::Clock,
         index::{DecisionIndex, FrameIndex, IndexError},
@@ -87,6 +88,7 @@ pub struct Server {
     registry: Arc<RegistryService>,
     grants: Arc<Grants>,
     journal: Arc<AccessJournal>,
+    tokens: Option<Arc<dyn TokenVerifier>>,
     /// Gathers cosignatures, where the plant has witnesses that are reached over the network.
     collector: Option<Collector>,
     log: LogHandle,
@@ -256,6 +258,9 @@ impl Server {
         });
         let journal = Arc::new(AccessJournal::new(writer.clone(), clock.clone()));
         let grants = Arc::new(config::access::grants(&config).map_err(anyhow::Error::msg)?);
+        let oidc = config.access.oidc.as_ref().filter(|_| role == Role::Inspect);
+        let oidc = oidc.map(|oidc| oidc.build().context("[access.oidc]")).transpose()?;
+        let tokens = oidc.map(|oidc| Arc::new(oidc) as Arc<dyn TokenVerifier>);
         let audit = AuditService { reader, writer, index, texts, signer, clock, book, witnessed };
         let audit = Arc::new(audit);
         let (data_dir, indexer) = (data_dir.to_owned(), indexer.spawn());
@@ -271,6 +276,7 @@ impl Server {
             registry,
             grants,
             journal,
+            tokens,
             collector,
             log,
             indexer,

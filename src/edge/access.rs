@@ -15,12 +15,13 @@ use tower::{Layer, Service};
 use super::methods::{Noted, Rule, Who, Zone, rule};
 use crate::{
     core::{
-        access::{CertificateError, Grants, Identity, NotGranted, Scope},
+        access::{CertificateError, Grants, Identity, Kind, NAME_BYTES_MAX, NotGranted, Scope, Stations},
         lineage::{
             entry::AccessEvent,
             private::{Opening, PrivateField},
         },
     },
+    ports::access::{TokenError, TokenIdentity, TokenVerifier},
     services::{
         access::{AccessJournal, Note},
         inspect::record::salt,
@@ -56,6 +57,8 @@ pub struct Gate {
     pub zone: Zone,
     /// Who somebody is who was not asked: set where the listener asks for nothing.
     pub local: Option<Arc<Identity>>,
+    /// Set where access tokens name people: at the office, with an identity provider.
+    pub tokens: Option<Arc<dyn TokenVerifier>>,
     pub grants: Arc<Grants>,
     pub journal: Arc<AccessJournal>,
 }
@@ -78,13 +81,38 @@ struct Denied {
 }
 
 impl Gate {
-    /// Who asks.
-    fn identify(&self, peer: Option<&Peer>) -> Result<Arc<Identity>, Box<Denied>> {
+    /// Who asks: by the token of the call, else by the connection.
+    async fn identify(&self, peer: Option<&Peer>, token: Option<&str>) -> Result<Arc<Identity>, Box<Denied>> {
         let failed = |reason, message: String| {
             let address = peer.and_then(|peer| peer.address).map(|address| format!("address {}", address.ip()));
             let status = refusal(Code::Unauthenticated, reason, &message);
             Box::new(Denied { event: AccessEvent::LoginFailed, reason, who: address, status })
         };
+        if let Some(token) = token {
+            let Some(tokens) = &self.tokens else {
+                return Err(failed("token", "no access tokens are taken here; show a client certificate".into()));
+            };
+            return match tokens.verify(token).await {
+                Ok(identity) => {
+                    let identity = identity_of(identity);
+                    if identity.name.len() > NAME_BYTES_MAX {
+                        return Err(failed(
+                            "token",
+                            format!("the token's subject is longer than {NAME_BYTES_MAX} bytes"),
+                        ));
+                    }
+                    Ok(Arc::new(self.grants.complete(identity)))
+                }
+                Err(error @ TokenError::Invalid(_)) => Err(failed("token", error.to_string())),
+                Err(error @ TokenError::Unreachable(_)) => {
+                    tracing::warn!(%error, "an access token could not be verified");
+                    let message = "the identity provider does not answer; try again, or show a client certificate";
+                    let mut denied = failed("token", String::new());
+                    denied.status = refusal(Code::Unavailable, "token", message);
+                    Err(denied)
+                }
+            };
+        }
         match peer.map(|peer| &peer.shown) {
             Some(Shown::Known(identity)) => Ok(identity.clone()),
             Some(Shown::Unusable(error)) => Err(failed("certificate", error.to_string())),
@@ -97,22 +125,23 @@ impl Gate {
         }
     }
 
-    async fn admit(&self, rule: &'static Rule, peer: Option<&Peer>) -> Result<Option<Caller>, Box<Denied>> {
-        let identity = match (rule.who, self.identify(peer)) {
-            // Whoever it is.
-            (Who::Anybody, _) => return Ok(None),
-            (Who::OneOf(_), Err(denied)) => return Err(denied),
-            (Who::OneOf(roles), Ok(identity)) if identity.roles.has_any(roles) => identity,
-            (Who::OneOf(roles), Ok(identity)) => {
-                let message = format!(
-                    "{} may not call {}: it needs one of the roles {roles}, and has {}",
-                    identity.name, rule.method, identity.roles
-                );
-                let status = refusal(Code::PermissionDenied, "role", &message);
-                let (event, who) = (AccessEvent::Refused, identity.said());
-                return Err(Box::new(Denied { event, reason: "role", who, status }));
-            }
-        };
+    async fn admit(
+        &self,
+        rule: &'static Rule,
+        peer: Option<&Peer>,
+        token: Option<&str>,
+    ) -> Result<Option<Caller>, Box<Denied>> {
+        let Who::OneOf(roles) = rule.who else { return Ok(None) };
+        let identity = self.identify(peer, token).await?;
+        if !identity.roles.has_any(roles) {
+            let message = format!(
+                "{} may not call {}: it needs one of the roles {roles}, and has {}",
+                identity.name, rule.method, identity.roles
+            );
+            let status = refusal(Code::PermissionDenied, "role", &message);
+            let (event, who) = (AccessEvent::Refused, identity.said());
+            return Err(Box::new(Denied { event, reason: "role", who, status }));
+        }
         let caller = Caller { identity, method: rule.method, journal: self.journal.clone() };
         match rule.noted {
             Noted::Read => caller.note(AccessEvent::Read, None).await,
@@ -195,6 +224,26 @@ impl Caller {
     }
 }
 
+/// The access token of a call (RFC 6750 section 2.1), which is not text if it is none.
+fn bearer(headers: &http::HeaderMap) -> Option<String> {
+    let value = headers.get(http::header::AUTHORIZATION)?;
+    let text = value.to_str().unwrap_or_default();
+    let (scheme, token) = text.split_once(' ').unwrap_or((text, ""));
+    let token = if scheme.eq_ignore_ascii_case("bearer") { token.trim() } else { "" };
+    Some(token.to_owned())
+}
+
+/// A person, as a token names them.
+fn identity_of(token: TokenIdentity) -> Identity {
+    Identity {
+        name: format!("oidc:{}#{}", token.issuer, token.subject),
+        kind: Kind::Person,
+        roles: token.roles.iter().filter_map(|role| role.parse().ok()).collect(),
+        stations: Stations::Only(Vec::new()),
+        scope: Scope::Granted(Vec::new()),
+    }
+}
+
 fn refusal(code: Code, reason: &str, message: &str) -> Status {
     let details = ErrorDetails::with_error_info(reason, DOMAIN, HashMap::new());
     Status::with_error_details(code, message, details)
@@ -239,7 +288,8 @@ where
                 return Ok(Status::unimplemented("there is no such method here").into_http());
             };
             let peer = request.extensions().get::<Peer>().cloned();
-            match gate.admit(rule, peer.as_ref()).await {
+            let token = bearer(request.headers());
+            match gate.admit(rule, peer.as_ref(), token.as_deref()).await {
                 Ok(caller) => {
                     if let Some(caller) = caller {
                         request.extensions_mut().insert(caller);

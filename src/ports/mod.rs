@@ -1,5 +1,6 @@
 //! What services ask of the world, each trait with its contract. Adapters keep the contracts.
 
+pub mod access;
 pub mod archive;
 pub mod backup;
 pub mod clock;

@@ -18,6 +18,7 @@ mod keys;
 mod kinds;
 mod models;
 mod office;
+mod oidc;
 mod older;
 mod onnx;
 mod open_inference;

@@ -1,31 +1,20 @@
 //! A backup store that is a bucket of S3, or of anything that speaks it. rusty-s3 signs; the connections are ours.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
-use hyper::{
-    Method, Request, StatusCode,
-    client::conn::http1::{self, SendRequest},
-    header,
-};
-use hyper_util::rt::TokioIo;
+use http_body_util::Full;
+use hyper::{Method, Request, StatusCode, Uri, header};
 use rusty_s3::{Bucket, Credentials, S3Action as _, UrlStyle, actions::ListObjectsV2};
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
-    runtime::Runtime,
-    time::timeout,
-};
-use tokio_rustls::{
-    TlsConnector,
-    rustls::{ClientConfig, RootCertStore, crypto::ring, pki_types::ServerName},
-};
+use tokio::{runtime::Runtime, time::timeout};
 
-use crate::ports::backup::{BlobStore, StoreError, Stored};
+use crate::{
+    outgoing::{BodyError, Connection, Endpoint, body, system_trust},
+    ports::backup::{BlobStore, StoreError, Stored},
+};
 
 /// Calls under way at a time: each mostly waits for the other side.
 const CALLS_AT_ONCE: usize = 8;
@@ -55,12 +44,10 @@ pub struct S3Store {
     bucket: Bucket,
     credentials: Credentials,
     prefix: String,
-    tls: Option<(TlsConnector, ServerName<'static>)>,
-    /// `host:port`.
-    authority: String,
+    endpoint: Endpoint,
     runtime: Runtime,
     /// Connections that are not in use.
-    idle: Mutex<Vec<SendRequest<Full<Bytes>>>>,
+    idle: Mutex<Vec<Connection>>,
 }
 
 impl S3Store {
@@ -80,19 +67,11 @@ impl S3Store {
         let wrong = |reason: &dyn std::fmt::Display| format!("{endpoint:?}: {reason}");
         let url = endpoint.parse().map_err(|error| wrong(&error))?;
         let bucket = Bucket::new(url, style, bucket, region).map_err(|error| wrong(&error))?;
-        let base = bucket.base_url();
-        let host = base.host_str().unwrap_or_default().to_owned();
-        let bare = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        let is_loopback = bare == "localhost" || bare.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());
-        let tls = match base.scheme() {
-            "https" => Some((connector()?, ServerName::try_from(bare).map_err(|error| wrong(&error))?)),
-            _ if is_loopback => None,
-            _ => return Err(wrong(&"plain http is for loopback addresses only; use https")),
-        };
-        let authority = format!("{host}:{}", base.port_or_known_default().unwrap_or_default());
+        let uri: Uri = bucket.base_url().as_str().parse().map_err(|error| wrong(&error))?;
+        let endpoint = Endpoint::new(&uri, system_trust).map_err(|error| wrong(&error))?;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.map_err(|error| error.to_string())?;
-        Ok(Self { bucket, credentials, prefix, tls, authority, runtime, idle: Mutex::default() })
+        Ok(Self { bucket, credentials, prefix, endpoint, runtime, idle: Mutex::default() })
     }
 
     fn key(&self, place: &str) -> String {
@@ -140,7 +119,7 @@ impl S3Store {
         &self,
         method: &Method,
         path: String,
-        body: Bytes,
+        sent: Bytes,
         max: usize,
     ) -> Result<(StatusCode, Vec<u8>), Broken> {
         let other = |error: &dyn std::fmt::Display| Broken::Other(error.to_string());
@@ -149,16 +128,15 @@ impl S3Store {
             .method(method)
             .uri(path)
             .header(header::HOST, self.host())
-            .body(Full::new(body))
+            .body(Full::new(sent))
             .map_err(|error| other(&error))?;
         let answer = sender.send_request(request).await.map_err(|error| other(&error))?;
         let status = answer.status();
-        let body = Limited::new(answer.into_body(), max.max(ANSWER_BYTES_MAX)).collect().await;
-        let body = body.map_err(|error| match error.is::<LengthLimitError>() {
-            true => Broken::TooLong,
-            false => other(&error),
+        let bytes = body(answer.into_body(), max.max(ANSWER_BYTES_MAX)).await.map_err(|error| match error {
+            BodyError::TooLong(_) => Broken::TooLong,
+            BodyError::Broken(reason) => Broken::Other(reason),
         })?;
-        let bytes = body.to_bytes().to_vec();
+        let bytes = bytes.to_vec();
         lock(&self.idle).push(sender);
         if status.is_success() && bytes.len() > max { Err(Broken::TooLong) } else { Ok((status, bytes)) }
     }
@@ -170,7 +148,7 @@ impl S3Store {
         base.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
     }
 
-    async fn connection(&self) -> Result<SendRequest<Full<Bytes>>, String> {
+    async fn connection(&self) -> Result<Connection, String> {
         loop {
             let kept = lock(&self.idle).pop();
             let Some(mut kept) = kept else { break };
@@ -179,15 +157,7 @@ impl S3Store {
                 return Ok(kept);
             }
         }
-        let stream = TcpStream::connect(&self.authority).await.map_err(|error| error.to_string())?;
-        stream.set_nodelay(true).map_err(|error| error.to_string())?;
-        match &self.tls {
-            None => handshake(stream).await,
-            Some((connector, name)) => {
-                let stream = connector.connect(name.clone(), stream).await.map_err(|error| format!("TLS: {error}"))?;
-                handshake(stream).await
-            }
-        }
+        self.endpoint.connect().await
     }
 }
 
@@ -195,31 +165,6 @@ impl S3Store {
 enum Broken {
     TooLong,
     Other(String),
-}
-
-async fn handshake<S>(stream: S) -> Result<SendRequest<Full<Bytes>>, String>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
-    // Ends when the sender is dropped or the other side closes; whoever sends hears of errors.
-    tokio::spawn(connection);
-    Ok(sender)
-}
-
-fn connector() -> Result<TlsConnector, String> {
-    let found = rustls_native_certs::load_native_certs();
-    let mut roots = RootCertStore::empty();
-    let (added, _) = roots.add_parsable_certificates(found.certs);
-    if added == 0 {
-        return Err("no certificate authorities are found on this system; set SSL_CERT_FILE".into());
-    }
-    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(TlsConnector::from(Arc::new(config)))
 }
 
 /// Path and query of a signed request.

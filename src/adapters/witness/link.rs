@@ -1,22 +1,17 @@
 //! Reaching a witness over HTTP: one connection, kept alive, with or without TLS.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::{
-    Request, StatusCode, Uri,
-    client::conn::http1::{self, SendRequest},
-    header,
-};
-use hyper_util::rt::TokioIo;
-use tokio::{net::TcpStream, sync::Mutex, time::timeout};
-use tokio_rustls::{
-    TlsConnector,
-    rustls::{ClientConfig, pki_types::ServerName},
-};
+use http_body_util::Full;
+use hyper::{Request, StatusCode, Uri, header};
+use tokio::{sync::Mutex, time::timeout};
+use tokio_rustls::rustls::ClientConfig;
 
-use crate::ports::witness::{Asked, Reply, WitnessLink};
+use crate::{
+    outgoing::{self, Connection, Endpoint, EndpointError},
+    ports::witness::{Asked, Reply, WitnessLink},
+};
 
 /// Bytes of an answer: sixteen signature lines, the largest of them post-quantum.
 const ANSWER_BYTES_MAX: usize = 128 << 10;
@@ -33,12 +28,10 @@ pub enum LinkError {
 
 /// A witness at a URL, its submission prefix.
 pub struct HttpWitness {
-    /// `host:port`, to connect to and for the Host header.
-    authority: String,
+    endpoint: Endpoint,
     path: String,
-    tls: Option<(TlsConnector, ServerName<'static>)>,
     timeout: Duration,
-    connection: Mutex<Option<SendRequest<Full<Bytes>>>>,
+    connection: Mutex<Option<Connection>>,
 }
 
 impl HttpWitness {
@@ -49,24 +42,16 @@ impl HttpWitness {
     pub fn new(url: &str, tls: Option<ClientConfig>, timeout: Duration) -> Result<Self, LinkError> {
         let wrong = || LinkError::Url(url.to_owned());
         let uri: Uri = url.parse().map_err(|_| wrong())?;
-        let host = uri.host().ok_or_else(wrong)?;
-        let bare = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        let is_loopback = bare == "localhost" || bare.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());
-        let (port, tls) = match uri.scheme_str() {
-            Some("http") if is_loopback => (80, None),
-            Some("http") => return Err(LinkError::Plain(url.to_owned())),
-            Some("https") => {
-                let config = tls.ok_or_else(|| LinkError::NoTls(url.to_owned()))?;
-                (443, Some((TlsConnector::from(Arc::new(config)), ServerName::try_from(bare).map_err(|_| wrong())?)))
-            }
-            _ => return Err(wrong()),
-        };
         if uri.query().is_some() {
             return Err(wrong());
         }
-        let authority = format!("{host}:{}", uri.port_u16().unwrap_or(port));
+        let endpoint = Endpoint::new(&uri, || tls.ok_or_else(String::new)).map_err(|error| match error {
+            EndpointError::Url => wrong(),
+            EndpointError::Plain => LinkError::Plain(url.to_owned()),
+            EndpointError::Tls(_) => LinkError::NoTls(url.to_owned()),
+        })?;
         let path = format!("{}/add-checkpoint", uri.path().trim_end_matches('/'));
-        Ok(Self { authority, path, tls, timeout, connection: Mutex::new(None) })
+        Ok(Self { endpoint, path, timeout, connection: Mutex::new(None) })
     }
 
     async fn ask(&self, body: String) -> Result<Reply, String> {
@@ -78,17 +63,16 @@ impl HttpWitness {
         };
         let mut sender = match kept {
             Some(sender) => sender,
-            None => self.connect().await?,
+            None => self.endpoint.connect().await?,
         };
         let request = Request::post(&self.path)
-            .header(header::HOST, &self.authority)
+            .header(header::HOST, self.endpoint.authority())
             .header(header::CONTENT_TYPE, "text/plain; charset=utf-8")
             .body(Full::new(Bytes::from(body)))
             .map_err(|error| error.to_string())?;
         let answer = sender.send_request(request).await.map_err(|error| error.to_string())?;
         let status = answer.status();
-        let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX).collect().await;
-        let body = body.map_err(|error| format!("its answer cannot be read: {error}"))?.to_bytes();
+        let body = outgoing::body(answer.into_body(), ANSWER_BYTES_MAX).await.map_err(|error| error.to_string())?;
         let text = String::from_utf8_lossy(&body);
         *connection = Some(sender);
         match status {
@@ -104,28 +88,6 @@ impl HttpWitness {
             }
         }
     }
-
-    async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, String> {
-        let stream = TcpStream::connect(&self.authority).await.map_err(|error| error.to_string())?;
-        stream.set_nodelay(true).map_err(|error| error.to_string())?;
-        match &self.tls {
-            None => handshake(stream).await,
-            Some((connector, name)) => {
-                let stream = connector.connect(name.clone(), stream).await.map_err(|error| format!("TLS: {error}"))?;
-                handshake(stream).await
-            }
-        }
-    }
-}
-
-async fn handshake<S>(stream: S) -> Result<SendRequest<Full<Bytes>>, String>
-where
-    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
-{
-    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
-    // Ends when the sender is dropped or the witness closes; whoever sends hears of errors.
-    tokio::spawn(connection);
-    Ok(sender)
 }
 
 impl WitnessLink for HttpWitness {
@@ -145,7 +107,10 @@ mod tests {
 
     #[test]
     fn plain_http_goes_to_loopback_only_and_https_needs_an_authority() {
-        let new = |url| HttpWitness::new(url, None, Duration::from_secs(1)).map(|link| (link.authority, link.path));
+        let new = |url| {
+            HttpWitness::new(url, None, Duration::from_secs(1))
+                .map(|link| (link.endpoint.authority().to_owned(), link.path))
+        };
         let (authority, path) = new("http://127.0.0.1:7444/w/").unwrap();
         assert_eq!((authority.as_str(), path.as_str()), ("127.0.0.1:7444", "/w/add-checkpoint"));
         assert_eq!(new("http://[::1]").unwrap(), ("[::1]:80".into(), "/add-checkpoint".into()));

@@ -169,9 +169,10 @@ impl Server {
 
     /// The gate of a zone; `local` is who comes where nobody is asked for a certificate.
     fn gate(&self, zone: Zone, tls: Option<&Tls>, local: Identity) -> Gate {
-        let asks = tls.is_some_and(|tls| tls.client_ca.is_some());
+        let tokens = self.tokens.clone().filter(|_| zone == Zone::Office);
+        let asks = tls.is_some_and(|tls| tls.client_ca.is_some()) || tokens.is_some();
         let local = (!asks).then(|| Arc::new(local));
-        Gate { zone, local, grants: self.grants.clone(), journal: self.journal.clone() }
+        Gate { zone, local, tokens, grants: self.grants.clone(), journal: self.journal.clone() }
     }
 
     /// The connections of a listener, with certificates that are read again when they change.
@@ -183,7 +184,9 @@ impl Server {
         limits: Connections,
         stopper: &CancellationToken,
     ) -> anyhow::Result<impl Stream<Item = std::io::Result<Connection>> + Send + use<>> {
-        let tls = tls.map(|tls| LiveTls::load(key, tls, false)).transpose()?.map(Arc::new);
+        // Who comes with a token needs no certificate.
+        let is_optional = key == "office.tls" && self.tokens.is_some();
+        let tls = tls.map(|tls| LiveTls::load(key, tls, is_optional)).transpose()?.map(Arc::new);
         if let Some(live) = &tls {
             let journal = self.journal.clone();
             let changed = move |digest: &crate::types::Blake3Digest| {

@@ -1,4 +1,5 @@
-//! TLS from PEM files: of witnesses, both ends, here; of the service's listeners, which change while it runs, in `live`.
+//! TLS from PEM files: of witnesses, both ends, and towards the identity provider, here; of the service's listeners, which
+//! change while it runs, in `live`.
 
 pub(super) mod live;
 
@@ -8,7 +9,8 @@ use anyhow::{Context as _, bail};
 use tokio_rustls::{
     TlsAcceptor,
     rustls::{
-        ClientConfig, RootCertStore, ServerConfig,
+        ClientConfig, ConfigBuilder, RootCertStore, ServerConfig,
+        client::WantsClientCert,
         crypto::{CryptoProvider, ring},
         pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
         server::WebPkiClientVerifier,
@@ -45,14 +47,26 @@ pub fn acceptor(tls: &Tls) -> anyhow::Result<TlsAcceptor> {
 /// # Errors
 /// As [`acceptor`].
 pub fn client(tls: &WitnessTls) -> anyhow::Result<ClientConfig> {
-    let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
-    let builder = builder.with_root_certificates(roots(&tls.ca)?);
+    let builder = trust(&tls.ca)?;
     match (&tls.certificate, &tls.key) {
         (Some(certificate), Some(private)) => builder
             .with_client_auth_cert(certificates(certificate)?, key(private)?)
             .with_context(|| certificate.display().to_string()),
         _ => Ok(builder.with_no_client_auth()),
     }
+}
+
+/// Trusts the authorities of a PEM file, and no others.
+///
+/// # Errors
+/// As [`acceptor`].
+pub fn trusting(ca: &Path) -> anyhow::Result<ClientConfig> {
+    Ok(trust(ca)?.with_no_client_auth())
+}
+
+fn trust(ca: &Path) -> anyhow::Result<ConfigBuilder<ClientConfig, WantsClientCert>> {
+    let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
+    Ok(builder.with_root_certificates(roots(ca)?))
 }
 
 fn roots(path: &Path) -> anyhow::Result<RootCertStore> {
