@@ -7,7 +7,7 @@ export LINEPROOF_BUILD ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null)
 # The path of ONNX Runtime's library: the user's ORT_DYLIB_PATH wins, else the pinned one is fetched once into .cache/.
 ORT = $(shell scripts/fetch-onnxruntime.sh)
 
-.PHONY: help demo test check lint unit verifier page real skew bench bench-growth bench-peers faults planted onnxruntime clean
+.PHONY: help demo test check lint unit verifier page real skew bench bench-growth bench-peers faults planted onnxruntime deb package-trial sbom reproducible fuzz clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -23,6 +23,7 @@ lint: ## Formatting, lints, licences and advisories
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	$(CARGO) clippy --locked --no-default-features -- -D warnings
 	scripts/deny.sh
+	scripts/check-packaging.sh
 
 verifier: ## The auditor's binary: no server, no model runtime, no database
 	$(CARGO) build --locked --no-default-features --target-dir target/verifier
@@ -65,6 +66,19 @@ planted: onnxruntime ## Bugs planted in our own code, which the checks of `make 
 
 onnxruntime: ## Fetch ONNX Runtime by package name and pinned hash
 	@scripts/fetch-onnxruntime.sh
+
+deb: ## The Debian package, in target/debian/
+	scripts/deb.sh
+
+package-trial: deb ## Install, run, upgrade, remove and purge it in a booted Debian; the container's files in a sandbox; needs root
+	scripts/check-package-booted.sh "$$(ls target/debian/lineproof_*.deb)"
+	scripts/check-container.sh
+
+sbom: ## Software bill of materials, CycloneDX 1.5, in target/sbom/
+	scripts/sbom.sh
+
+reproducible: ## Build the release twice in two folders and compare the bytes; some ten minutes
+	scripts/reproducible.sh
 
 clean: ## Remove what the commands above made, but not the fetched library
 	$(CARGO) clean

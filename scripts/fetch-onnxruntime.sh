@@ -3,13 +3,19 @@
 #
 # Does nothing when the right library is there already. A library named by ORT_DYLIB_PATH wins and is not checked:
 # whoever sets it vouches for it. Needs python3 with pip; any Python 3 will do, the wheel is only unpacked.
+#
+# With --notices it fetches the pinned one whatever ORT_DYLIB_PATH says, and its licence and notices beside it: what a
+# package of ours must carry.
 set -eu
 
 version=1.32.0
 folder=$(cd "$(dirname "$0")/.." && pwd)/.cache/onnxruntime
 library="$folder/libonnxruntime.so.$version"
 
-if [ -n "${ORT_DYLIB_PATH:-}" ]; then
+notices=
+[ "${1:-}" != --notices ] || notices=yes
+
+if [ -n "${ORT_DYLIB_PATH:-}" ] && [ -z "$notices" ]; then
     [ -f "$ORT_DYLIB_PATH" ] || { echo "ORT_DYLIB_PATH names no file: $ORT_DYLIB_PATH" >&2; exit 1; }
     echo "$ORT_DYLIB_PATH"
     exit 0
@@ -42,7 +48,7 @@ sys.exit(0 if digest == sys.argv[2] else 1)
 PYTHON
 }
 
-if has_sha256 "$library" "$library_sha256"; then
+if has_sha256 "$library" "$library_sha256" && { [ -z "$notices" ] || [ -f "$folder/ThirdPartyNotices.txt" ]; }; then
     echo "$library"
     exit 0
 fi
@@ -61,14 +67,19 @@ python3 -m pip download --quiet --disable-pip-version-check --no-deps --only-bin
 
 wheel="$work/onnxruntime-$version-cp311-cp311-$platform.whl"
 has_sha256 "$wheel" "$wheel_sha256" || { echo "the wheel is not the pinned one (sha256 $wheel_sha256)" >&2; exit 1; }
-python3 - "$wheel" "onnxruntime/capi/libonnxruntime.so.$version" "$work/library" <<'PYTHON'
+python3 - "$wheel" "$version" "$work" <<'PYTHON'
 import sys, zipfile
-wheel, member, target = sys.argv[1:]
-with zipfile.ZipFile(wheel) as archive, open(target, "wb") as file:
-    file.write(archive.read(member))
+wheel, version, folder = sys.argv[1:]
+members = {"capi/libonnxruntime.so." + version: "library", "LICENSE": "LICENSE", "ThirdPartyNotices.txt": "notices"}
+with zipfile.ZipFile(wheel) as archive:
+    for member, name in members.items():
+        with open(f"{folder}/{name}", "wb") as file:
+            file.write(archive.read("onnxruntime/" + member))
 PYTHON
 has_sha256 "$work/library" "$library_sha256" || { echo "the library is not the pinned one (sha256 $library_sha256)" >&2; exit 1; }
 
 # Renamed into place whole, so that a broken-off fetch leaves nothing that looks like a library.
+mv "$work/LICENSE" "$folder/LICENSE"
+mv "$work/notices" "$folder/ThirdPartyNotices.txt"
 mv "$work/library" "$library"
 echo "$library"
