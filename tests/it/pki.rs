@@ -263,7 +263,7 @@ fn what_would_be_wrong_is_refused_before_anything_is_issued() {
     let person = |rest: &[&'static str]| [&["issue", "ca", "person"], rest, &["--out", "x"]].concat();
     office.refused(1, "is there already", &["issue", "ca", "person", "anna", "--role", "qa", "--out", "anna"]);
     office.refused(2, "never has role line", &person(&["bert", "--role", "line"]));
-    office.refused(2, "there is no role \"boss\"", &person(&["bert", "--role", "boss"]));
+    office.refused(2, "\"boss\" is no role", &person(&["bert", "--role", "boss"]));
     office.refused(2, "a name is 1 to 64", &person(&["../bert"]));
     office.refused(2, "line", &["issue", "ca", "station", "li/ne", "a", "--out", "x"]);
     office.refused(2, "must not be", &["issue", "ca", "station", "..", "a", "--out", "x"]);
