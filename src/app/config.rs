@@ -817,7 +817,7 @@ mod tests {
     #[test]
     fn an_error_names_the_line_and_the_key() {
         let error = parse(&example().replace("workers = 0", "wrokers = 0")).unwrap_err();
-        assert!(error.contains("line 32") && error.contains("wrokers"), "{error}");
+        assert!(error.contains("line 36") && error.contains("wrokers"), "{error}");
         let error = parse(&example().replace("ok_share = 0.1", "ok_share = 7.0")).unwrap_err();
         assert!(error.contains("archive.ok_share"), "{error}");
         let error = parse(&example().replace("line = \"l\"", "line = \"a/b\"")).unwrap_err();

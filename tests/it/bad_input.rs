@@ -101,7 +101,7 @@ fn an_unreadable_configuration_is_named_by_line_and_key() {
     plant.edit_config("workers = 0", "worker = 0");
     let ended = plant.try_serve().err().expect("the service must not start");
     assert_eq!(ended.code, Some(1));
-    assert!(ended.log.contains("line 32") && ended.log.contains("worker"), "{}", ended.log);
+    assert!(ended.log.contains("line 36") && ended.log.contains("worker"), "{}", ended.log);
 }
 
 #[test]
